@@ -1,9 +1,12 @@
+//! The vocabulary: what the OCI specifications name, as types that cannot hold anything else.
 //!
 //! Pure: nothing here waits, reads or writes, and nothing here calls another room.
 
 mod digest;
 mod hasher;
+mod name;
 mod text;
 
 pub use digest::{Algorithm, AnyDigest, Digest, DigestError};
 pub use hasher::{HashState, Hasher};
+pub use name::{MAX_REPOSITORY, MAX_TAG, NameError, Reference, ReferenceError, Repository, Tag};
