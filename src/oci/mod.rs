@@ -2,11 +2,13 @@
 //!
 //! Pure: nothing here waits, reads or writes, and nothing here calls another room.
 
+mod descriptor;
 mod digest;
 mod hasher;
 mod name;
 mod text;
 
+pub use descriptor::{Descriptor, MAX_SIZE};
 pub use digest::{Algorithm, AnyDigest, Digest, DigestError};
 pub use hasher::{HashState, Hasher};
 pub use name::{MAX_REPOSITORY, MAX_TAG, NameError, Reference, ReferenceError, Repository, Tag};
