@@ -6,9 +6,11 @@ mod descriptor;
 mod digest;
 mod hasher;
 mod name;
+mod range;
 mod text;
 
 pub use descriptor::{Descriptor, MAX_SIZE};
 pub use digest::{Algorithm, AnyDigest, Digest, DigestError};
 pub use hasher::{HashState, Hasher};
 pub use name::{MAX_REPOSITORY, MAX_TAG, NameError, Reference, ReferenceError, Repository, Tag};
+pub use range::{ContentRange, MAX_RANGES, RangeAnswer, answer_range};
