@@ -4,6 +4,7 @@
 
 mod descriptor;
 mod digest;
+mod error;
 mod hasher;
 mod name;
 mod range;
@@ -11,6 +12,7 @@ mod text;
 
 pub use descriptor::{Descriptor, MAX_SIZE};
 pub use digest::{Algorithm, AnyDigest, Digest, DigestError};
+pub use error::{Code, ErrorBody, ErrorEntry};
 pub use hasher::{HashState, Hasher};
 pub use name::{MAX_REPOSITORY, MAX_TAG, NameError, Reference, ReferenceError, Repository, Tag};
 pub use range::{ContentRange, MAX_RANGES, RangeAnswer, answer_range};
