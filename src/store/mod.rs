@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+mod body;
 #[cfg(test)]
 mod contract;
 pub mod faulty;
