@@ -209,3 +209,11 @@ impl Store for MemoryStore {
         self.limits
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract::contract;
+
+    contract!((MemoryStore::default(), ()));
+}
