@@ -1,1 +1,316 @@
-//! To come.
+//! A decorator that fails to plan: requests that never arrive, replies that are lost, requests that arrive again.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use super::{
+    Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
+    Store, Version, Versioned, metered::Verb,
+};
+
+/// Asks its plan, call by call, what goes wrong. It records the calls, so that a test can run once without a fault, look
+/// at what was called, and then again with a fault at each of them.
+pub struct Faulty {
+    store: Arc<dyn Store>,
+    plan: Box<dyn Fn(&Call) -> Fault + Send + Sync>,
+    state: Mutex<State>,
+}
+
+/// A call as it was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Counts from 0 in the order in which calls were made.
+    pub index: usize,
+    pub verb: Verb,
+    /// The key of the object or of the upload; of a listing, the prefix.
+    pub key: String,
+}
+
+/// What goes wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// It is not applied, and answers [`ErrorKind::Unavailable`].
+    NotApplied,
+    /// It is applied, and answers [`ErrorKind::Unavailable`].
+    ReplyLost,
+    /// A write is applied and answers as usual, and arrives once more when `after` further calls have been applied.
+    /// Reads take no notice.
+    RepeatedLate {
+        after: usize,
+    },
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<Call>,
+    late: Vec<Late>,
+}
+
+/// A write on its way to arrive again.
+struct Late {
+    /// Right after the call with this index.
+    after: usize,
+    request: BoxFuture<'static, ()>,
+}
+
+impl Faulty {
+    pub fn new(store: Arc<dyn Store>, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Self {
+        Self { store, plan: Box::new(plan), state: Mutex::default() }
+    }
+
+    /// The calls made so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// Has everything arrive now that was still to arrive late.
+    pub async fn deliver_late(&self) {
+        self.deliver(usize::MAX).await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock, so a poisoned one is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, verb: Verb, key: &str) -> (Call, Fault) {
+        let mut state = self.state();
+        let call = Call { index: state.calls.len(), verb, key: key.to_owned() };
+        state.calls.push(call.clone());
+        drop(state);
+        let fault = (self.plan)(&call);
+        (call, fault)
+    }
+
+    async fn read_like<T>(&self, verb: Verb, key: &str, request: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let (call, fault) = self.record(verb, key);
+        let reply = match fault {
+            Fault::None | Fault::RepeatedLate { .. } => request.await,
+            Fault::NotApplied | Fault::ReplyLost => Err(failed(&call, fault)),
+        };
+        self.deliver(call.index).await;
+        reply
+    }
+
+    async fn write_like<T, F>(&self, verb: Verb, key: &Key, request: impl Fn(Arc<dyn Store>) -> F + Send) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (call, fault) = self.record(verb, key.as_str());
+        let request = || request(Arc::clone(&self.store));
+        let reply = match fault {
+            Fault::None => request().await,
+            Fault::NotApplied => Err(failed(&call, fault)),
+            Fault::ReplyLost => request().await.and(Err(failed(&call, fault))),
+            Fault::RepeatedLate { after } => {
+                let again = request();
+                let reply = request().await;
+                let request = Box::pin(async { drop(again.await) });
+                self.state().late.push(Late { after: call.index.saturating_add(after), request });
+                reply
+            }
+        };
+        self.deliver(call.index).await;
+        reply
+    }
+
+    /// What was to arrive after a call up to this one arrives, in the order in which it was first sent.
+    async fn deliver(&self, index: usize) {
+        let due: Vec<Late> = self.state().late.extract_if(.., |late| late.after <= index).collect();
+        for late in due {
+            late.request.await;
+        }
+    }
+}
+
+fn failed(call: &Call, fault: Fault) -> Error {
+    let Call { index, verb, key } = call;
+    Error::new(ErrorKind::Unavailable, format!("{fault:?} as planned: call {index}, {verb:?} {key}"))
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faulty").field("store", &self.store).field("calls", &self.state().calls).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn read(&self, key: &Key) -> Result<Option<Versioned>> {
+        self.read_like(Verb::Read, key.as_str(), self.store.read(key)).await
+    }
+
+    async fn open(&self, key: &Key, span: Span) -> Result<Option<Object>> {
+        self.read_like(Verb::Open, key.as_str(), self.store.open(key, span)).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<u64>> {
+        self.read_like(Verb::Head, key.as_str(), self.store.head(key)).await
+    }
+
+    async fn put(&self, key: &Key, bytes: Bytes, condition: Condition) -> Result<Put> {
+        let request = |store: Arc<dyn Store>| {
+            let (key, bytes, condition) = (key.clone(), bytes.clone(), condition.clone());
+            async move { store.put(&key, bytes, condition).await }
+        };
+        self.write_like(Verb::Put, key, request).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        let request = |store: Arc<dyn Store>| {
+            let key = key.clone();
+            async move { store.delete(&key).await }
+        };
+        self.write_like(Verb::Delete, key, request).await
+    }
+
+    async fn delete_if(&self, key: &Key, version: &Version) -> Result<Deleted> {
+        let request = |store: Arc<dyn Store>| {
+            let (key, version) = (key.clone(), version.clone());
+            async move { store.delete_if(&key, &version).await }
+        };
+        self.write_like(Verb::DeleteIf, key, request).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Entry>> {
+        self.read_like(Verb::List, prefix, self.store.list(prefix, after, limit)).await
+    }
+
+    async fn begin(&self, key: &Key) -> Result<Multipart> {
+        let request = |store: Arc<dyn Store>| {
+            let key = key.clone();
+            async move { store.begin(&key).await }
+        };
+        self.write_like(Verb::Begin, key, request).await
+    }
+
+    async fn put_part(&self, upload: &Multipart, number: u32, bytes: Bytes, previous: Option<&Part>) -> Result<Placed> {
+        let request = |store: Arc<dyn Store>| {
+            let (upload, bytes, previous) = (upload.clone(), bytes.clone(), previous.cloned());
+            async move { store.put_part(&upload, number, bytes, previous.as_ref()).await }
+        };
+        self.write_like(Verb::PutPart, &upload.key, request).await
+    }
+
+    async fn sync_parts(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
+        let request = |store: Arc<dyn Store>| {
+            let (upload, parts) = (upload.clone(), parts.to_vec());
+            async move { store.sync_parts(&upload, &parts).await }
+        };
+        self.write_like(Verb::SyncParts, &upload.key, request).await
+    }
+
+    async fn complete(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
+        let request = |store: Arc<dyn Store>| {
+            let (upload, parts) = (upload.clone(), parts.to_vec());
+            async move { store.complete(&upload, &parts).await }
+        };
+        self.write_like(Verb::Complete, &upload.key, request).await
+    }
+
+    async fn abort(&self, upload: &Multipart) -> Result<()> {
+        let request = |store: Arc<dyn Store>| {
+            let upload = upload.clone();
+            async move { store.abort(&upload).await }
+        };
+        self.write_like(Verb::Abort, &upload.key, request).await
+    }
+
+    async fn presign(&self, key: &Key, ttl: Duration) -> Result<Option<String>> {
+        self.store.presign(key, ttl).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.store.limits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{contract::contract, memory::MemoryStore};
+
+    contract!((Faulty::new(Arc::new(MemoryStore::default()), |_| Fault::None), ()));
+
+    fn key() -> Key {
+        Key::parse("a").unwrap()
+    }
+
+    /// A memory store, and the same with this fault at the call with this index.
+    fn fixture(index: usize, fault: Fault) -> (Arc<MemoryStore>, Faulty) {
+        let store = Arc::new(MemoryStore::default());
+        let plan = move |call: &Call| if call.index == index { fault } else { Fault::None };
+        (Arc::clone(&store), Faulty::new(store, plan))
+    }
+
+    async fn content(store: &dyn Store) -> Option<Bytes> {
+        store.read(&key()).await.unwrap().map(|there| there.bytes)
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_not_applied_changes_nothing() {
+        let (below, store) = fixture(0, Fault::NotApplied);
+        let error = store.put(&key(), "1".into(), Condition::Create).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert_eq!(content(&*below).await, None);
+        assert_ne!(store.put(&key(), "1".into(), Condition::Create).await.unwrap(), Put::Lost);
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_reply_is_lost_is_applied() {
+        let (below, store) = fixture(0, Fault::ReplyLost);
+        let error = store.put(&key(), "1".into(), Condition::Create).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert_eq!(content(&*below).await, Some("1".into()));
+    }
+
+    #[tokio::test]
+    async fn a_write_repeated_late_arrives_again_after_so_many_further_calls() {
+        let (below, store) = fixture(0, Fault::RepeatedLate { after: 2 });
+        assert_ne!(store.put(&key(), "1".into(), Condition::Create).await.unwrap(), Put::Lost);
+        store.delete(&key()).await.unwrap();
+        assert_eq!(content(&*below).await, None);
+        store.head(&key()).await.unwrap();
+        assert_eq!(content(&*below).await, Some("1".into()), "created again, by the late one");
+    }
+
+    #[tokio::test]
+    async fn what_is_still_late_arrives_on_demand() {
+        let (below, store) = fixture(0, Fault::RepeatedLate { after: 100 });
+        store.put(&key(), "1".into(), Condition::Create).await.unwrap();
+        store.delete(&key()).await.unwrap();
+        store.deliver_late().await;
+        assert_eq!(content(&*below).await, Some("1".into()));
+    }
+
+    #[tokio::test]
+    async fn a_read_fails_or_takes_no_notice() {
+        for (fault, fails) in
+            [(Fault::NotApplied, true), (Fault::ReplyLost, true), (Fault::RepeatedLate { after: 0 }, false)]
+        {
+            let (_, store) = fixture(0, fault);
+            assert_eq!(store.head(&key()).await.is_err(), fails, "{fault:?}");
+            assert_eq!(store.head(&key()).await.unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn calls_are_recorded_in_their_order_also_those_that_fail() {
+        let (_, store) = fixture(1, Fault::NotApplied);
+        let upload = store.begin(&key()).await.unwrap();
+        store.list("pre", None, 1).await.unwrap_err();
+        store.abort(&upload).await.unwrap();
+        let call = |index, verb, key: &str| Call { index, verb, key: key.to_owned() };
+        assert_eq!(store.calls(), [call(0, Verb::Begin, "a"), call(1, Verb::List, "pre"), call(2, Verb::Abort, "a")]);
+    }
+}
