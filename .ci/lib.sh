@@ -1,0 +1,112 @@
+# shellcheck shell=bash disable=SC2034
+# What the scripts share: the tools at their versions, free ports, and a registry started and ended by its own pid.
+# Sourced, never run, with the working directory at the root of the clone.
+
+readonly CONFORMANCE=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
+readonly CRANE=github.com/google/go-containerregistry/cmd/crane@v0.22.1
+readonly ORAS=oras.land/oras/cmd/oras@v1.3.6
+readonly CARGO_DENY=0.20.2
+readonly TOOLS=${XDG_CACHE_HOME:-$HOME/.cache}/marina-ci/bin
+export PATH=$TOOLS:$PATH
+
+readonly REGISTRY=${CARGO_TARGET_DIR:-target}/debug/marina-distribution
+readonly START_SECONDS=30 STOP_SECONDS=30
+
+die() {
+  echo "${0##*/}: $*" >&2
+  exit 1
+}
+
+# --- tools -----------------------------------------------------------------------------------------------------------
+
+# The version is part of the stored name, so that a new pin is a new file.
+go_tool() {
+  local module=$1 name version
+  name=$(basename "${module%@*}") version=${module##*@}
+  if [[ ! -x $TOOLS/$name-$version ]]; then
+    command -v go >/dev/null || die "$name is built with Go, which is not installed: https://go.dev/doc/install"
+    GOBIN=$TOOLS CGO_ENABLED=0 go install "$module"
+    mv "$TOOLS/$name" "$TOOLS/$name-$version"
+  fi
+  ln -sfn "$name-$version" "$TOOLS/$name"
+}
+
+# A debug build: a minute on two cores at most, for a program that runs for less than a second.
+cargo_deny() {
+  [[ $(cargo-deny --version 2>/dev/null) == "cargo-deny $CARGO_DENY" ]] && return
+  env -u CARGO_TARGET_DIR cargo install cargo-deny --version "$CARGO_DENY" --locked --debug --root "${TOOLS%/bin}" --force
+}
+
+apt_tools() {
+  local missing=() tool
+  for tool in "$@"; do command -v "$tool" >/dev/null || missing+=("$tool"); done
+  ((${#missing[@]})) || return 0
+  local as_root=()
+  ((EUID == 0)) || as_root=(sudo)
+  "${as_root[@]}" apt-get update -q
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+}
+
+# --- ports -----------------------------------------------------------------------------------------------------------
+
+port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# Below the range from which the kernel takes the ports of outgoing connections.
+free_port() {
+  local port
+  until port=$((20000 + RANDOM % 10000)) && port_is_free "$port"; do :; done
+  echo "$port"
+}
+
+port_holder() {
+  local port=$1 inode fd
+  if command -v ss >/dev/null; then
+    ss -Hltnp "sport = :$port"
+  elif command -v lsof >/dev/null; then
+    lsof -nP -iTCP:"$port" -sTCP:LISTEN
+  else
+    inode=$(awk -v port="$(printf ':%04X' "$port")" '$2 ~ port "$" && $4 == "0A" { print $10; exit }' /proc/net/tcp{,6})
+    for fd in /proc/[0-9]*/fd/*; do
+      if [[ $(readlink "$fd" 2>/dev/null) == "socket:[$inode]" ]]; then
+        fd=${fd#/proc/}
+        echo "pid ${fd%%/*}: $(tr '\0' ' ' <"/proc/${fd%%/*}/cmdline")"
+      fi
+    done
+  fi
+}
+
+# --- the registry ----------------------------------------------------------------------------------------------------
+
+registry_pid=''
+
+# start_registry PORT DATA_DIR LOG [OPTION…]: returns once it is ready. The caller traps EXIT with kill_registry.
+start_registry() {
+  local port=$1 data=$2 log=$3 deadline=$((SECONDS + START_SECONDS))
+  shift 3
+  "$REGISTRY" serve --listen "127.0.0.1:$port" --data-dir "$data" "$@" >"$log" 2>&1 &
+  registry_pid=$!
+  until curl -fsS -o /dev/null --max-time 2 "http://127.0.0.1:$port/readyz" 2>/dev/null; do
+    kill -0 "$registry_pid" 2>/dev/null || { tail -n 20 "$log" >&2; die 'the registry ended before it was ready'; }
+    ((SECONDS < deadline)) || { tail -n 20 "$log" >&2; die "the registry was not ready in $START_SECONDS s"; }
+    sleep 0.1
+  done
+}
+
+# Asks it to stop, and demands that it does so by itself and with exit code 0.
+stop_registry() {
+  local pid=$registry_pid deadline=$((SECONDS + STOP_SECONDS)) code=0
+  kill -TERM "$pid" || die 'the registry had died'
+  while kill -0 "$pid" 2>/dev/null; do
+    ((SECONDS < deadline)) || die "the registry did not stop in $STOP_SECONDS s"
+    sleep 0.1
+  done
+  registry_pid=''
+  wait "$pid" || code=$?
+  ((code == 0)) || die "the registry stopped with exit code $code"
+}
+
+kill_registry() {
+  [[ -n $registry_pid ]] || return 0
+  kill -KILL "$registry_pid" 2>/dev/null || true
+  wait "$registry_pid" 2>/dev/null || true
+}
