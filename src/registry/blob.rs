@@ -1,0 +1,292 @@
+//! Blobs: a record says which bytes are a digest, once for the whole store; a holder says that a repository has it.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Deadline, Error, Registry, Result, layout,
+    pending::{Dropped, DroppedWhat, PendingBlob},
+    register::{JsonValue, LIVE_AT_LEAST, Seen, State, Written},
+};
+use crate::{
+    oci::{Digest, Repository},
+    registry::upload::source::Source,
+    store::{self, Body, ErrorKind, Key, Span},
+};
+
+/// `digest -> bytes`. One per digest, for all repositories.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) size: u64,
+    data: String,
+}
+
+/// `(digest, repository) -> bytes`. Says the record's words again, so that one read answers existence, right, size and
+/// place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    pub(crate) size: u64,
+    data: String,
+}
+
+impl JsonValue for Record {}
+impl JsonValue for Holder {}
+
+/// A blob that a repository holds.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    pub digest: Digest,
+    pub size: u64,
+    repository: Repository,
+    data: Key,
+}
+
+/// How many holders a mount without a source looks at before it gives up.
+const ANONYMOUS_CANDIDATES: usize = 8;
+
+impl Record {
+    pub(crate) fn new(size: u64, data: &Key) -> Self {
+        Self { size, data: data.as_str().to_owned() }
+    }
+
+    fn holder(&self) -> Holder {
+        Holder { size: self.size, data: self.data.clone() }
+    }
+}
+
+impl Holder {
+    pub(crate) fn data(&self) -> store::Result<Key> {
+        data_key(&self.data)
+    }
+
+    pub(crate) fn agrees_with(&self, record: &Record) -> bool {
+        *self == record.holder()
+    }
+}
+
+impl Registry {
+    /// A blob that a client may count on. What is condemned answers as if it were absent: the client uploads it again,
+    /// which lifts it, so nobody who was told "exists" finds it gone before the push is over.
+    pub async fn stat_blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob> {
+        let holder = layout::holder(digest, repository).read(self.store()).await?;
+        blob(repository, digest, holder.live())
+    }
+
+    /// A blob to read, also one that is condemned.
+    pub async fn find_blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob> {
+        let holder = layout::holder(digest, repository).read(self.store()).await?;
+        blob(repository, digest, holder.present())
+    }
+
+    pub async fn read_blob(&self, blob: &Blob, span: Span) -> Result<Body> {
+        match self.store().open(&blob.data, span).await? {
+            Some(object) if object.size == blob.size => Ok(object.body),
+            found => {
+                // Deleted and collected since the holder was read, or else damaged.
+                self.find_blob(&blob.repository, &blob.digest).await?;
+                let is = found.map_or("absent".to_owned(), |object| format!("{} bytes", object.size));
+                let context = format!("{}: {is} instead of {} bytes", blob.data, blob.size);
+                Err(store::Error::new(ErrorKind::Corrupt, context).into())
+            }
+        }
+    }
+
+    pub async fn delete_blob(self: &Arc<Self>, repository: &Repository, digest: &Digest) -> Result<()> {
+        let (this, repository, digest) = (Arc::clone(self), repository.clone(), *digest);
+        self.run(async move { this.delete_blob_to_the_end(&repository, &digest).await }).await
+    }
+
+    async fn delete_blob_to_the_end(&self, repository: &Repository, digest: &Digest) -> Result<()> {
+        let register = layout::holder(digest, repository);
+        let mut deadline = self.deadline();
+        loop {
+            let seen = register.read(self.store()).await?;
+            let holder = seen.present().ok_or(Error::BlobUnknown(*digest))?;
+            let what = DroppedWhat::Blob { digest: *digest, data: Some(holder.data.clone()) };
+            // The collector learns of it first. If we stop here it looks, finds the holder, and leaves it.
+            Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store()).await?;
+            deadline.check()?;
+            // Gone in one write, for every replica. The bytes are the collector's business.
+            match register.bury(self.store(), &seen, true).await? {
+                Written::Done => return Ok(()),
+                Written::Lost(_) | Written::Unclear(_) => deadline.again().await?,
+            }
+        }
+    }
+
+    /// Makes `repository` hold a blob that another one holds. `false`: it cannot be done, and nothing has changed.
+    pub async fn mount(
+        self: &Arc<Self>,
+        repository: &Repository,
+        digest: &Digest,
+        from: Option<&Repository>,
+    ) -> Result<bool> {
+        let (this, repository, digest, from) = (Arc::clone(self), repository.clone(), *digest, from.cloned());
+        self.run(async move {
+            let source = match from {
+                Some(source) => source,
+                None => match this.any_holder(&digest).await? {
+                    Some(source) => source,
+                    None => return Ok(false),
+                },
+            };
+            this.mount_to_the_end(&repository, &digest, &source).await
+        })
+        .await
+    }
+
+    async fn mount_to_the_end(&self, repository: &Repository, digest: &Digest, source: &Repository) -> Result<bool> {
+        let (own, theirs) = (layout::holder(digest, repository), layout::holder(digest, source));
+        let mut deadline = self.deadline();
+        loop {
+            let over = own.read(self.store()).await?;
+            let pending = self.announce(repository, digest, None).await?;
+            // From here on no collector that has not condemned the record yet will: it sees the reference in flight.
+            let record = layout::record(digest);
+            let (held, recorded) = try_join(theirs.read(self.store()), record.read(self.store())).await?;
+            let Some(held) = held.live() else {
+                self.drop_later(pending);
+                return Ok(false);
+            };
+            let Some(lifted) = self.lift_record(digest, recorded).await?.filter(|record| held.agrees_with(record))
+            else {
+                self.drop_later(pending);
+                return Ok(false);
+            };
+            deadline.check()?;
+            // If we stop here nothing is held, and the reference in flight expires.
+            match own.publish(self.store(), &over, &lifted.holder()).await? {
+                Written::Done => return Ok(true),
+                Written::Lost(_) | Written::Unclear(_) => deadline.again().await?,
+            }
+        }
+    }
+
+    /// Some repository that holds the blob.
+    async fn any_holder(&self, digest: &Digest) -> Result<Option<Repository>> {
+        let entries = self.store().list(&layout::holders(digest), None, ANONYMOUS_CANDIDATES + 1).await?;
+        for entry in entries.into_iter().filter(|entry| entry.size >= LIVE_AT_LEAST) {
+            let Some(layout::Named::Holder(_, repository)) = layout::parse(&entry.key) else { continue };
+            if layout::holder(digest, &repository).read(self.store()).await?.live().is_some() {
+                return Ok(Some(repository));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Publishes a blob: brings its bytes where nobody else has, records them, and makes the repository hold them.
+    pub(crate) async fn publish_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+        source: &mut Source,
+    ) -> Result<()> {
+        let register = layout::holder(digest, repository);
+        let mut deadline = self.deadline();
+        // A new blob is the usual case: both expected absent. Where that is wrong, the write below loses.
+        let (mut held, mut recorded) = (Seen::absent(), Seen::absent());
+        loop {
+            let data = source.data_key();
+            // Protects the fresh blob for the grace period, and leads the collector to bytes that are never published.
+            self.announce(repository, digest, Some((&data, source))).await?;
+            source.own(self, digest).await?;
+            if let Some(record) = self.settle_record(digest, size, recorded, source, &data, &deadline).await? {
+                deadline.check()?;
+                // If we stop here the record may be new: a blob that nobody holds, which the pending entry leads to.
+                match register.publish(self.store(), &held, &record.holder()).await? {
+                    Written::Done => return Ok(()),
+                    Written::Lost(_) | Written::Unclear(_) => {}
+                }
+            }
+            // A twin, a delete, or an expiry was here first. Start again, from the reads.
+            deadline.again().await?;
+            (held, recorded) = try_join(register.read(self.store()), layout::record(digest).read(self.store())).await?;
+            source.restart(self).await?;
+        }
+    }
+
+    /// The record of a digest: ours over what was seen, or the one that is there. `None`: it went; start again.
+    async fn settle_record(
+        &self,
+        digest: &Digest,
+        size: u64,
+        seen: Seen<Record>,
+        source: &mut Source,
+        data: &Key,
+        deadline: &Deadline,
+    ) -> Result<Option<Record>> {
+        let register = layout::record(digest);
+        if seen.present().is_some() {
+            // It was there before our reference in flight was; is it still?
+            let now = register.read(self.store()).await?;
+            return self.lift_record(digest, now).await;
+        }
+        // Bytes first: if we stop here nothing names them but the reference in flight.
+        source.bring(self, digest, size).await?;
+        deadline.check()?;
+        let ours = Record::new(size, data);
+        match register.publish(self.store(), &seen, &ours).await? {
+            Written::Done => Ok(Some(ours)),
+            Written::Lost(now) | Written::Unclear(now) => self.lift_record(digest, now).await,
+        }
+    }
+
+    /// The record as it stands, lifted if it is condemned; `None` where there is none. Only after a reference in flight
+    /// has been written: then who condemns it later sees that, and who condemned it before loses here.
+    async fn lift_record(&self, digest: &Digest, mut seen: Seen<Record>) -> Result<Option<Record>> {
+        loop {
+            match seen.state {
+                State::Live(record) => return Ok(Some(record)),
+                State::Absent | State::Gone { .. } => return Ok(None),
+                State::Condemned(ref record) => {
+                    let record = record.clone();
+                    match layout::record(digest).publish(self.store(), &seen, &record).await? {
+                        Written::Done => return Ok(Some(record)),
+                        Written::Lost(now) | Written::Unclear(now) => seen = now,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the repository holds the blob, with its size; lifted if it is condemned. As for [`Self::lift_record`].
+    pub(crate) async fn lift_holder(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
+        let register = layout::holder(digest, repository);
+        let mut seen = register.read(self.store()).await?;
+        loop {
+            match seen.state {
+                State::Live(holder) => return Ok(Some(holder.size)),
+                State::Absent | State::Gone { .. } => return Ok(None),
+                State::Condemned(ref holder) => match register.publish(self.store(), &seen, holder).await? {
+                    Written::Done => return Ok(Some(holder.size)),
+                    Written::Lost(now) | Written::Unclear(now) => seen = now,
+                },
+            }
+        }
+    }
+
+    /// Writes a reference in flight.
+    async fn announce(&self, repository: &Repository, digest: &Digest, bytes: Option<(&Key, &Source)>) -> Result<Key> {
+        let entry = PendingBlob {
+            at: self.now(),
+            repository: repository.clone(),
+            digest: *digest,
+            data: bytes.map(|(data, _)| data.as_str().to_owned()),
+            session: bytes.and_then(|(_, source)| source.session()).map(|id| id.to_string()),
+        };
+        Ok(entry.put(self.store()).await?)
+    }
+}
+
+fn blob(repository: &Repository, digest: &Digest, holder: Option<&Holder>) -> Result<Blob> {
+    let holder = holder.ok_or(Error::BlobUnknown(*digest))?;
+    Ok(Blob { digest: *digest, size: holder.size, repository: repository.clone(), data: holder.data()? })
+}
+
+fn data_key(text: &str) -> store::Result<Key> {
+    let key = Key::parse(text);
+    key.ok_or_else(|| store::Error::new(ErrorKind::Corrupt, format!("{text:?} is not a data key")))
+}

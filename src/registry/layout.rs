@@ -1,0 +1,221 @@
+//! Every key of the store, built and parsed back here and nowhere else.
+//!
+//! There are two kinds of objects. **Write-once** ones have names that are never used again; only they are deleted by
+//! name. **Registers** ([`super::register`]) change by create-if-absent and compare-and-swap only.
+//!
+//! | key | kind | what it is |
+//! |---|---|---|
+//! | `data/<hh>/<session>[-<attempt>]` | write-once | the bytes of a blob, opaque |
+//! | `blobs/<alg>/<hh>/<hex>/_` | register | the record: these bytes are that digest |
+//! | `blobs/<alg>/<hh>/<hex>/<repo>` | register | the holder: this repository holds that blob |
+//! | `repos/<name>/_manifests/<alg>/<hex>` | register | a manifest and what hangs on it |
+//! | `repos/<name>/_tags/<tag>` | register | the descriptor that the tag points to |
+//! | `repos/<name>/_referrers/<alg>/<hex>/<alg>-<hex>` | register | one referrer of a subject |
+//! | `catalog/<repo>` | register | the repository exists |
+//! | `uploads/<session>/<seq>` | write-once | the journal of an open session, newest first |
+//! | `uploads/<session>/!end` | register | who ended the session |
+//! | `pending/<alg>/<hh>/<hex>.<id>` | write-once | a blob reference in flight |
+//! | `pending/manifests/<repo>/<id>` | write-once | a manifest push in flight |
+//! | `dropped/<id>` | write-once | a reference taken away: work for the collector |
+//! | `fleet/session-key` | write-once | signs session ids |
+//!
+//! `<name>` is the repository name as it is; `<repo>` is the same on one level ([`flat`]). Some stores list in the order
+//! of path components, some hide `p/q` while an object `p` exists, and a disk cannot have both: so no key is a
+//! `/`-prefix of another, and every list that must be ordered is one level deep. `_` cannot start a name component.
+
+use uuid::Uuid;
+
+use super::{register::Register, session::SessionId};
+use crate::{
+    oci::{Algorithm, Descriptor, Digest, Repository, Tag},
+    registry::{
+        blob::{Holder, Record},
+        manifest::StoredManifest,
+        tag::{RepositoryExists, TagTarget},
+        upload::journal::End,
+    },
+    store::Key,
+};
+
+pub(crate) const TAGS: &str = "_tags";
+pub(crate) const MANIFESTS: &str = "_manifests";
+pub(crate) const REFERRERS: &str = "_referrers";
+pub(crate) const CATALOG: &str = "catalog/";
+pub(crate) const BLOBS: &str = "blobs/";
+pub(crate) const REPOS: &str = "repos/";
+pub(crate) const UPLOADS: &str = "uploads/";
+pub(crate) const PENDING_MANIFESTS: &str = "pending/manifests/";
+pub(crate) const DROPPED: &str = "dropped/";
+
+/// The leaf of a record. No repository encodes to it: names start with a letter or digit.
+const RECORD: &str = "_";
+/// The leaf of the register that ends a session. Sorts before every sequence number.
+const END: &str = "!end";
+
+/// Where the bytes of a session's upload lie; `attempt` where the bytes come in one request and are put whole.
+pub(crate) fn data(session: SessionId, attempt: Option<Uuid>) -> Key {
+    let shard = session.shard();
+    match attempt {
+        None => key(format!("data/{shard:02x}/{session}")),
+        Some(attempt) => key(format!("data/{shard:02x}/{session}-{attempt}")),
+    }
+}
+
+pub(crate) fn record(digest: &Digest) -> Register<Record> {
+    Register::at(key(format!("{}{RECORD}", holders(digest))))
+}
+
+pub(crate) fn holder(digest: &Digest, repository: &Repository) -> Register<Holder> {
+    Register::at(key(format!("{}{}", holders(digest), flat(repository))))
+}
+
+/// The prefix of a blob's record and holders.
+pub(crate) fn holders(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("{BLOBS}{}/{}/{hex}/", digest.algorithm(), shard_of(&hex))
+}
+
+pub(crate) fn manifest(repository: &Repository, digest: &Digest) -> Register<StoredManifest> {
+    Register::at(key(format!("{REPOS}{repository}/{MANIFESTS}/{}/{}", digest.algorithm(), digest.hex())))
+}
+
+pub(crate) fn tag(repository: &Repository, tag: &Tag) -> Register<TagTarget> {
+    Register::at(key(format!("{}{tag}", tags(repository))))
+}
+
+/// The prefix of a repository's tags.
+pub(crate) fn tags(repository: &Repository) -> String {
+    format!("{REPOS}{repository}/{TAGS}/")
+}
+
+pub(crate) fn referrer(repository: &Repository, subject: &Digest, referrer: &Digest) -> Register<Descriptor> {
+    let leaf = format!("{}-{}", referrer.algorithm(), referrer.hex());
+    Register::at(key(format!("{}{leaf}", referrers(repository, subject))))
+}
+
+/// The prefix of a subject's referrers.
+pub(crate) fn referrers(repository: &Repository, subject: &Digest) -> String {
+    format!("{REPOS}{repository}/{REFERRERS}/{}/{}/", subject.algorithm(), subject.hex())
+}
+
+pub(crate) fn catalog(repository: &Repository) -> Register<RepositoryExists> {
+    Register::at(key(format!("{CATALOG}{}", flat(repository))))
+}
+
+/// The prefix of a session's journal and end.
+pub(crate) fn session(session: SessionId) -> String {
+    format!("{UPLOADS}{session}/")
+}
+
+/// Record `seq` of a journal. Counted down in the name, so that a list begins with the newest.
+pub(crate) fn journal(id: SessionId, seq: u64) -> Key {
+    key(format!("{}{:020}", session(id), u64::MAX - seq))
+}
+
+pub(crate) fn end(id: SessionId) -> Register<End> {
+    Register::at(key(format!("{}{END}", session(id))))
+}
+
+pub(crate) fn pending_blob(digest: &Digest, id: Uuid) -> Key {
+    key(format!("{}{id}", pending_blobs(digest)))
+}
+
+/// The prefix of a blob's references in flight.
+pub(crate) fn pending_blobs(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("pending/{}/{}/{hex}.", digest.algorithm(), shard_of(&hex))
+}
+
+pub(crate) fn pending_manifest(repository: &Repository, id: Uuid) -> Key {
+    key(format!("{PENDING_MANIFESTS}{}/{id}", flat(repository)))
+}
+
+pub(crate) fn dropped(id: Uuid) -> Key {
+    key(format!("{DROPPED}{id}"))
+}
+
+pub(crate) fn session_key() -> Key {
+    key("fleet/session-key".to_owned())
+}
+
+/// What a key names, parsed back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    Data,
+    Record(Digest),
+    Holder(Digest, Repository),
+    Manifest(Repository, Digest),
+    Tag(Repository, Tag),
+    Referrer { repository: Repository, subject: Digest, referrer: Digest },
+    Catalog(Repository),
+    Journal(SessionId, u64),
+    End(SessionId),
+    PendingBlob(Digest),
+    PendingManifest(Repository),
+    Dropped,
+    SessionKey,
+}
+
+/// Parses a key back; `None` for one that this registry never writes.
+pub(crate) fn parse(key: &Key) -> Option<Named> {
+    let segments: Vec<&str> = key.as_str().split('/').collect();
+    match *segments.as_slice() {
+        ["data", _, _] => Some(Named::Data),
+        ["blobs", algorithm, _, hex, RECORD] => Some(Named::Record(digest(algorithm, hex)?)),
+        ["blobs", algorithm, _, hex, repo] => Some(Named::Holder(digest(algorithm, hex)?, unflat(repo)?)),
+        ["repos", ref name @ .., TAGS, tag] => Some(Named::Tag(repository(name)?, Tag::parse(tag)?)),
+        ["repos", ref name @ .., MANIFESTS, algorithm, hex] => {
+            Some(Named::Manifest(repository(name)?, digest(algorithm, hex)?))
+        }
+        ["repos", ref name @ .., REFERRERS, algorithm, hex, leaf] => {
+            let (of, referrer) = leaf.split_once('-')?;
+            Some(Named::Referrer {
+                repository: repository(name)?,
+                subject: digest(algorithm, hex)?,
+                referrer: digest(of, referrer)?,
+            })
+        }
+        ["catalog", repo] => Some(Named::Catalog(unflat(repo)?)),
+        ["uploads", id, END] => Some(Named::End(SessionId::parse(id)?)),
+        ["uploads", id, seq] => Some(Named::Journal(SessionId::parse(id)?, u64::MAX - seq.parse::<u64>().ok()?)),
+        ["pending", "manifests", repo, _] => Some(Named::PendingManifest(unflat(repo)?)),
+        ["pending", algorithm, _, leaf] => Some(Named::PendingBlob(digest(algorithm, leaf.split_once('.')?.0)?)),
+        ["dropped", _] => Some(Named::Dropped),
+        ["fleet", "session-key"] => Some(Named::SessionKey),
+        _ => None,
+    }
+}
+
+/// A repository name on one level. Reversible, and the byte order of the results is the order of the names.
+pub(crate) fn flat(repository: &Repository) -> String {
+    repository.as_str().chars().map(|c| FLAT.iter().find(|(from, _)| *from == c).map_or(c, |(_, to)| *to)).collect()
+}
+
+fn unflat(text: &str) -> Option<Repository> {
+    let name: String =
+        text.chars().map(|c| FLAT.iter().find(|(_, to)| *to == c).map_or(c, |(from, _)| *from)).collect();
+    Repository::parse(&name).ok()
+}
+
+const FLAT: [(char, char); 3] = [('-', '!'), ('.', '-'), ('/', '.')];
+
+fn shard_of(hex: &str) -> &str {
+    hex.get(..2).unwrap_or(hex)
+}
+
+fn digest(algorithm: &str, hex: &str) -> Option<Digest> {
+    Algorithm::parse(algorithm)?;
+    Digest::parse(&format!("{algorithm}:{hex}")).ok()
+}
+
+fn repository(segments: &[&str]) -> Option<Repository> {
+    Repository::parse(&segments.join("/")).ok()
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "built from parsed names, whose grammars are narrower than a key's; see the tests"
+)]
+fn key(text: String) -> Key {
+    Key::parse(text).expect("a key built from parsed names is a key")
+}

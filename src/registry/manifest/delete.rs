@@ -1,0 +1,106 @@
+//! Deleting a manifest, and with it every tag that points to it and its entry among the referrers.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
+
+use super::StoredManifest;
+use crate::{
+    oci::{Descriptor, Digest, Repository},
+    registry::{
+        Deadline, Error, PARALLEL, Registry, Result, layout,
+        pending::{Dropped, DroppedWhat},
+        register::{Register, Seen, State, Written},
+        tag::TagTarget,
+    },
+};
+
+/// What goes with the manifest, as it was read.
+struct Hanging {
+    tags: Vec<(Register<TagTarget>, Seen<TagTarget>)>,
+    entry: Option<(Register<Descriptor>, Seen<Descriptor>)>,
+}
+
+impl Registry {
+    pub async fn delete_manifest(self: &Arc<Self>, repository: &Repository, digest: &Digest) -> Result<()> {
+        let (this, repository, digest) = (Arc::clone(self), repository.clone(), *digest);
+        self.run(async move { this.delete_manifest_to_the_end(&repository, &digest).await }).await
+    }
+
+    async fn delete_manifest_to_the_end(&self, repository: &Repository, digest: &Digest) -> Result<()> {
+        let register = layout::manifest(repository, digest);
+        let seen = register.read(self.store()).await?;
+        let manifest = seen.present().ok_or(Error::ManifestUnknown)?;
+        // The collector learns of it first. If we stop anywhere from here on, it looks at what is left.
+        let what = DroppedWhat::Manifest { digest: *digest };
+        Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store()).await?;
+        let mut deadline = self.deadline();
+        loop {
+            let hanging = self.read_hanging(repository, digest, manifest).await?;
+            // Unchanged since before those reads: then every push whose tags could point here has named them in the
+            // header that we read, or will lose against what we write below. Changed: it was pushed again or deleted,
+            // and this delete took effect just before.
+            if !register.read(self.store()).await?.is_same(&seen) {
+                return Ok(());
+            }
+            if self.take_down(digest, hanging, &deadline).await? {
+                break;
+            }
+            deadline.again().await?;
+        }
+        deadline.check()?;
+        // If we stop before this the manifest stands with no tag: a delete that did not finish, to be repeated.
+        match register.bury(self.store(), &seen, true).await? {
+            Written::Done | Written::Lost(_) | Written::Unclear(_) => Ok(()),
+        }
+    }
+
+    async fn read_hanging(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        manifest: &StoredManifest,
+    ) -> Result<Hanging> {
+        let named = if manifest.links.more_tags {
+            self.tags_after(repository, None, usize::MAX).await?
+        } else {
+            manifest.links.tags.clone()
+        };
+        let tags = stream::iter(named)
+            .map(|tag| layout::tag(repository, &tag))
+            .map(|register| async move { register.read(self.store()).await.map(|seen| (register, seen)) })
+            .buffered(PARALLEL)
+            .try_collect();
+        let entry = async {
+            let Some(subject) = &manifest.links.subject else { return Ok(None) };
+            let register = layout::referrer(repository, subject, digest);
+            register.read(self.store()).await.map(|seen| Some((register, seen)))
+        };
+        let (tags, entry) = try_join(tags, entry).await?;
+        Ok(Hanging { tags, entry })
+    }
+
+    /// Takes down what points to the manifest, and leaves a new content where a push under way expects what we read.
+    /// `false`: something changed; read again.
+    async fn take_down(&self, digest: &Digest, hanging: Hanging, deadline: &Deadline) -> Result<bool> {
+        deadline.check()?;
+        let tags = stream::iter(hanging.tags)
+            .map(|(register, seen)| async move {
+                match &seen.state {
+                    // Points elsewhere: it stays, but a push that read it before must not move it here any more.
+                    State::Live(target) if target.digest != *digest => {
+                        register.publish(self.store(), &seen, target).await.map(|written| written.is_done())
+                    }
+                    _ => register.bury(self.store(), &seen, true).await.map(|written| written.is_done()),
+                }
+            })
+            .buffer_unordered(PARALLEL)
+            .try_fold(true, |all, done| async move { Ok(all && done) });
+        let entry = async {
+            let Some((register, seen)) = hanging.entry else { return Ok(true) };
+            register.bury(self.store(), &seen, true).await.map(|written| written.is_done())
+        };
+        let (tags, entry) = try_join(tags, entry).await?;
+        Ok(tags && entry)
+    }
+}

@@ -1,0 +1,324 @@
+//! Pushing a manifest: what it needs is there, it is there, and only then does anything point to it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{
+    StreamExt, TryStreamExt,
+    future::{try_join, try_join_all, try_join3},
+    stream,
+};
+
+use super::{Links, StoredManifest};
+use crate::{
+    oci::{Algorithm, AnyDigest, Descriptor, Digest, Link, Manifest, Reference, Repository, Tag},
+    registry::{
+        Deadline, Error, PARALLEL, Registry, Result, layout,
+        pending::PendingManifest,
+        register::{Seen, State, Written},
+        tag::{RepositoryExists, TagTarget},
+    },
+    store,
+};
+
+/// A manifest to be pushed.
+#[derive(Clone, Debug)]
+pub struct Push {
+    /// The tag to set, or the digest that the bytes must have.
+    pub target: Reference,
+    /// More tags to set, where the target is a digest.
+    pub tags: Vec<Tag>,
+    pub content_type: Option<String>,
+    pub bytes: Bytes,
+    /// What the target tag must be for the push to happen.
+    pub condition: Option<TagCondition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagCondition {
+    Absent,
+    Is(Digest),
+}
+
+/// What a push did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    pub digest: Digest,
+    /// The subject under which the referrers list now shows this manifest.
+    pub subject: Option<AnyDigest>,
+    /// Those of [`Push::tags`].
+    pub tags: Vec<Tag>,
+}
+
+/// How many tags one push may set.
+const MAX_TAGS: usize = 100;
+/// How many tags a manifest's header names. Beyond that a delete reads all tags of the repository.
+const MAX_HEADER_TAGS: usize = 1000;
+
+/// A push under way.
+struct Job {
+    repository: Repository,
+    digest: Digest,
+    manifest: Manifest,
+    bytes: Bytes,
+    tags: Vec<Tag>,
+    condition: Option<TagCondition>,
+}
+
+/// What will be published over, as it was before the reference in flight was written.
+struct Before {
+    manifest: Seen<StoredManifest>,
+    entry: Option<(Digest, Seen<Descriptor>)>,
+    tags: Vec<(Tag, Seen<TagTarget>)>,
+}
+
+/// How setting one tag ended.
+enum TagSet {
+    Done,
+    Again,
+}
+
+impl Registry {
+    pub async fn put_manifest(self: &Arc<Self>, repository: &Repository, push: Push) -> Result<Pushed> {
+        let manifest = Manifest::parse(push.content_type.as_deref(), &push.bytes)
+            .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
+        let (digest, tags) = match &push.target {
+            Reference::Tag(tag) => (Digest::of(Algorithm::Sha256, &push.bytes), vec![tag.clone()]),
+            Reference::Digest(expected) => {
+                let actual = Digest::of(expected.algorithm(), &push.bytes);
+                if actual != *expected {
+                    return Err(Error::DigestMismatch { expected: *expected, actual });
+                }
+                (actual, push.tags.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect())
+            }
+        };
+        if tags.len() > MAX_TAGS {
+            return Err(Error::TooManyTags);
+        }
+        let subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+        let pushed = Pushed { digest, subject: subject.filter(|subject| subject.known().is_some()), tags: push.tags };
+        let this = Arc::clone(self);
+        let repository = repository.clone();
+        let job = Job { repository, digest, manifest, bytes: push.bytes, tags, condition: push.condition };
+        self.run(async move { this.push(job).await }).await?;
+        Ok(pushed)
+    }
+
+    async fn push(&self, job: Job) -> Result<()> {
+        let mut deadline = self.deadline();
+        let mut to_set = job.tags.clone();
+        loop {
+            let before = self.read_before(&job, &to_set).await?;
+            job.check_condition(&before)?;
+            // From here on, what the manifest needs and is not condemned yet stays.
+            let pending = job.pending(self.now()).put(self.store()).await?;
+            let (unchecked, ()) =
+                match try_join(self.check_references(&job), self.ensure_repository(&job.repository)).await {
+                    Ok(checked) => checked,
+                    Err(refused) => {
+                        self.drop_later(pending);
+                        return Err(refused);
+                    }
+                };
+            deadline.check()?;
+            // If we stop here: what it needs is protected until the reference in flight expires, and nothing else is.
+            let stored = job.stored(&before, unchecked);
+            let register = layout::manifest(&job.repository, &job.digest);
+            if let Written::Done = register.publish(self.store(), &before.manifest, &stored).await? {
+                // If we stop here the manifest is whole but not listed: the reference in flight leads the collector to it.
+                let (entered, again) = try_join(
+                    self.publish_entry(&job, before.entry.as_ref(), &deadline),
+                    self.set_tags(&job, &before.tags, &deadline),
+                )
+                .await?;
+                if entered && again.is_empty() {
+                    self.drop_later(pending);
+                    return Ok(());
+                }
+                to_set = again;
+            }
+            // Something came between: a twin, a delete, an expiry. Start again from the reads; tags that are set are set.
+            deadline.again().await?;
+        }
+    }
+
+    async fn read_before(&self, job: &Job, tags: &[Tag]) -> Result<Before> {
+        let manifest = layout::manifest(&job.repository, &job.digest);
+        let entry = async {
+            let Some(subject) = job.subject() else { return Ok(None) };
+            let seen = layout::referrer(&job.repository, subject, &job.digest).read(self.store()).await?;
+            Ok(Some((*subject, seen)))
+        };
+        let tags = try_join_all(tags.iter().map(|tag| self.read_tag(&job.repository, tag)));
+        let (manifest, entry, tags) = try_join3(manifest.read(self.store()), entry, tags).await?;
+        Ok(Before { manifest, entry, tags })
+    }
+
+    async fn read_tag(&self, repository: &Repository, tag: &Tag) -> store::Result<(Tag, Seen<TagTarget>)> {
+        Ok((tag.clone(), layout::tag(repository, tag).read(self.store()).await?))
+    }
+
+    /// Looks at everything that the manifest names and lifts what is condemned; what is missing and may be missing.
+    async fn check_references(&self, job: &Job) -> Result<Vec<AnyDigest>> {
+        let looks: Vec<_> = job.manifest.references.iter().map(|link| self.is_held(&job.repository, link)).collect();
+        let held: Vec<bool> = stream::iter(looks).buffered(PARALLEL).try_collect().await?;
+        let missing: Vec<_> = job
+            .manifest
+            .references
+            .iter()
+            .zip(held)
+            .filter(|(_, held)| !held)
+            .map(|(link, _)| link.digest().clone())
+            .collect();
+        if missing.is_empty() || self.settings.allow_missing_references {
+            Ok(missing)
+        } else {
+            Err(Error::ManifestBlobUnknown(missing))
+        }
+    }
+
+    async fn is_held(&self, repository: &Repository, link: &Link) -> Result<bool> {
+        let (size, declared, digest) = match link {
+            Link::Blob { digest: AnyDigest::Known(digest), size } => {
+                (self.lift_holder(repository, digest).await?, *size, digest)
+            }
+            Link::Manifest { digest: AnyDigest::Known(digest), size } => {
+                (self.lift_manifest(repository, digest).await?, *size, digest)
+            }
+            Link::Blob { digest: AnyDigest::Unsupported(_), .. }
+            | Link::Manifest { digest: AnyDigest::Unsupported(_), .. } => return Ok(false),
+        };
+        match size {
+            Some(size) if size != declared => Err(Error::ManifestInvalid(format!(
+                "{digest} has {size} bytes, and not {declared} as its descriptor says"
+            ))),
+            size => Ok(size.is_some()),
+        }
+    }
+
+    /// Whether a child manifest is there, with its size; lifted if it is condemned.
+    async fn lift_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
+        let register = layout::manifest(repository, digest);
+        let mut seen = register.read(self.store()).await?;
+        loop {
+            match seen.state {
+                State::Live(manifest) => return Ok(Some(manifest.head.size)),
+                State::Absent | State::Gone { .. } => return Ok(None),
+                State::Condemned(ref manifest) => match register.publish(self.store(), &seen, manifest).await? {
+                    Written::Done => return Ok(Some(manifest.head.size)),
+                    Written::Lost(now) | Written::Unclear(now) => seen = now,
+                },
+            }
+        }
+    }
+
+    /// Lists the repository in the catalog. Before its first manifest: an entry with nothing behind it harms nobody.
+    async fn ensure_repository(&self, repository: &Repository) -> Result<()> {
+        let register = layout::catalog(repository);
+        let mut over = Seen::absent();
+        loop {
+            match register.publish(self.store(), &over, &RepositoryExists::of(repository)).await? {
+                Written::Done => return Ok(()),
+                Written::Lost(now) | Written::Unclear(now) if now.live().is_some() => return Ok(()),
+                Written::Lost(now) | Written::Unclear(now) => over = now,
+            }
+        }
+    }
+
+    async fn publish_entry(
+        &self,
+        job: &Job,
+        before: Option<&(Digest, Seen<Descriptor>)>,
+        deadline: &Deadline,
+    ) -> Result<bool> {
+        let Some((subject, seen)) = before else { return Ok(true) };
+        deadline.check()?;
+        let register = layout::referrer(&job.repository, subject, &job.digest);
+        let written = register.publish(self.store(), seen, &job.descriptor()).await?;
+        Ok(matches!(written, Written::Done))
+    }
+
+    /// Points the tags here, over what was read of them. Returns those that have to be tried again.
+    async fn set_tags(&self, job: &Job, tags: &[(Tag, Seen<TagTarget>)], deadline: &Deadline) -> Result<Vec<Tag>> {
+        let set = try_join_all(tags.iter().map(|(tag, seen)| self.set_tag(job, tag, seen, deadline))).await?;
+        Ok(set.into_iter().filter_map(|(tag, set)| matches!(set, TagSet::Again).then_some(tag)).collect())
+    }
+
+    async fn set_tag(
+        &self,
+        job: &Job,
+        tag: &Tag,
+        seen: &Seen<TagTarget>,
+        deadline: &Deadline,
+    ) -> Result<(Tag, TagSet)> {
+        deadline.check()?;
+        let written = layout::tag(&job.repository, tag).publish(self.store(), seen, &job.tag_target()).await?;
+        Ok((tag.clone(), job.judge(written)?))
+    }
+}
+
+impl Job {
+    fn subject(&self) -> Option<&Digest> {
+        self.manifest.subject.as_ref()?.digest.known()
+    }
+
+    fn check_condition(&self, before: &Before) -> Result<()> {
+        let Some(condition) = &self.condition else { return Ok(()) };
+        let holds = before.tags.iter().all(|(_, seen)| match (condition, seen.live()) {
+            (TagCondition::Absent, tag) => tag.is_none(),
+            (TagCondition::Is(digest), tag) => tag.is_some_and(|tag| tag.digest == *digest),
+        });
+        if holds { Ok(()) } else { Err(Error::TagConditionFailed) }
+    }
+
+    fn pending(&self, at: u64) -> PendingManifest {
+        PendingManifest {
+            at,
+            repository: self.repository.clone(),
+            digest: self.digest,
+            tags: self.tags.clone(),
+            subject: self.subject().copied(),
+            references: self.manifest.references.iter().map(|link| link.digest().clone()).collect(),
+        }
+    }
+
+    /// The manifest with a header that names the tags before they point here, so that a delete finds them all.
+    fn stored(&self, before: &Before, unchecked: Vec<AnyDigest>) -> StoredManifest {
+        let known = before.manifest.present().map(|manifest| manifest.links.clone()).unwrap_or_default();
+        let tags: BTreeSet<_> = known.tags.into_iter().chain(self.tags.iter().cloned()).collect();
+        let more_tags = known.more_tags || tags.len() > MAX_HEADER_TAGS;
+        let tags = tags.into_iter().take(MAX_HEADER_TAGS).collect();
+        let links = Links { tags, more_tags, subject: self.subject().copied(), unchecked };
+        StoredManifest::new(self.manifest.media_type.clone(), links, self.bytes.clone())
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            media_type: self.manifest.media_type.clone(),
+            digest: AnyDigest::Known(self.digest),
+            size: self.bytes.len() as u64,
+            artifact_type: self.manifest.artifact_type.clone(),
+            annotations: self.manifest.annotations.clone(),
+        }
+    }
+
+    fn tag_target(&self) -> TagTarget {
+        TagTarget { media_type: self.manifest.media_type.clone(), digest: self.digest, size: self.bytes.len() as u64 }
+    }
+
+    /// What the end of one tag's write means.
+    fn judge(&self, written: Written<TagTarget>) -> Result<TagSet> {
+        match written {
+            Written::Done => Ok(TagSet::Done),
+            // Perhaps the condition was met and the tag has moved on since; nobody can tell, so nobody claims it.
+            Written::Unclear(_) if self.condition.is_some() => Err(Error::Busy),
+            // Another put came: this one took effect just before it.
+            Written::Lost(now) | Written::Unclear(now)
+                if self.condition.is_none() && now.live().is_some_and(|tag| tag.digest != self.digest) =>
+            {
+                Ok(TagSet::Done)
+            }
+            Written::Lost(_) | Written::Unclear(_) => Ok(TagSet::Again),
+        }
+    }
+}

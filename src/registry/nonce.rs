@@ -1,0 +1,43 @@
+//! Names and contents that have never been before.
+
+use std::fmt;
+
+use data_encoding::BASE64URL_NOPAD;
+use uuid::Uuid;
+
+/// 128 random bits that make a register's content new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Nonce([u8; 16]);
+
+impl Nonce {
+    /// The length of its text.
+    pub(crate) const LENGTH: usize = 22;
+
+    pub(crate) fn fresh() -> Self {
+        Self(random())
+    }
+
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        BASE64URL_NOPAD.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64URL_NOPAD.encode(&self.0))
+    }
+}
+
+/// An id that has never been used before.
+pub(crate) fn fresh_id() -> Uuid {
+    uuid::Builder::from_random_bytes(random()).into_uuid()
+}
+
+/// Random bytes from the operating system. On Linux that cannot fail once the system has booted; where it does, no
+/// promise of this registry can be kept, so it stops.
+#[expect(clippy::expect_used, reason = "without randomness names would be reused, and data lost")]
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has no randomness");
+    bytes
+}

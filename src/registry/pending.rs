@@ -1,0 +1,93 @@
+//! References in flight. Whoever is about to publish something says so first; until the entry is consumed, the
+//! collector leaves alone what it names, and finds by it what was never published.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{layout, nonce};
+use crate::{
+    oci::{AnyDigest, Digest, Repository, Tag},
+    store::{Condition, Error, ErrorKind, Key, Put, Result, Store},
+};
+
+/// This upload or mount is about to make the repository hold that digest. It stays for the grace period after that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PendingBlob {
+    pub(crate) at: u64,
+    pub(crate) repository: Repository,
+    pub(crate) digest: Digest,
+    /// The bytes that come with it, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<String>,
+}
+
+/// A manifest push in flight: all that it may publish, and all that it relies on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PendingManifest {
+    pub(crate) at: u64,
+    pub(crate) repository: Repository,
+    pub(crate) digest: Digest,
+    pub(crate) tags: Vec<Tag>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subject: Option<Digest>,
+    pub(crate) references: Vec<AnyDigest>,
+}
+
+/// A reference taken away, or one in flight that was given up: the collector looks at what it named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Dropped {
+    pub(crate) at: u64,
+    pub(crate) repository: Repository,
+    #[serde(flatten)]
+    pub(crate) what: DroppedWhat,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum DroppedWhat {
+    /// The repository may no longer need to hold it; nor, then, the store its bytes.
+    Blob { digest: Digest, data: Option<String> },
+    /// What this manifest names may no longer be needed.
+    Manifest { digest: Digest },
+    /// What the tag pointed to may have lost its last tag.
+    Tag { tag: Tag, digest: Digest },
+}
+
+impl PendingBlob {
+    pub(crate) async fn put(&self, store: &dyn Store) -> Result<Key> {
+        let key = layout::pending_blob(&self.digest, nonce::fresh_id());
+        put(store, key, self).await
+    }
+}
+
+impl PendingManifest {
+    pub(crate) async fn put(&self, store: &dyn Store) -> Result<Key> {
+        let key = layout::pending_manifest(&self.repository, nonce::fresh_id());
+        put(store, key, self).await
+    }
+}
+
+impl Dropped {
+    pub(crate) async fn put(&self, store: &dyn Store) -> Result<Key> {
+        put(store, layout::dropped(nonce::fresh_id()), self).await
+    }
+}
+
+/// Creates an entry under a name of its own. An uncertain write is repeated: who else would have written it?
+async fn put<T: Serialize>(store: &dyn Store, key: Key, entry: &T) -> Result<Key> {
+    let bytes = serde_json::to_vec(entry)
+        .map_err(|error| Error::new(ErrorKind::Corrupt, format!("{key} cannot be written")).with_source(error))?;
+    let bytes = Bytes::from(bytes);
+    match store.put(&key, bytes.clone(), Condition::Create).await {
+        Ok(Put::Stored(_) | Put::Lost) => Ok(key),
+        Err(error) if error.kind == ErrorKind::Unavailable => {
+            store.put(&key, bytes, Condition::Create).await.map(|_| key)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,213 @@
+//! A register: a small mutable object, changed by create-if-absent and compare-and-swap only.
+//!
+//! Its bytes are one letter for the state, a fresh nonce, and for what is there a line feed and the value:
+//!
+//! ```text
+//! l<nonce>\n<value>   live
+//! c<nonce>\n<value>   condemned: the collector means to take it; who needs it lifts it, and then the collector loses
+//! g<nonce>            gone: a tombstone
+//! d<nonce>            gone because a client deleted it
+//! ```
+//!
+//! The nonce makes every content new, so that equal values never mean equal versions and a lost reply is settled by
+//! reading back. A tombstone is shorter than any live register, so that a list tells them apart by size.
+
+use std::{fmt, marker::PhantomData};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::nonce::Nonce;
+use crate::store::{self, Condition, ErrorKind, Key, Put, Store, Version};
+
+/// A register of values of one type, at one key.
+pub(crate) struct Register<T> {
+    key: Key,
+    value: PhantomData<fn() -> T>,
+}
+
+/// What a register holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State<T> {
+    /// Never written, as far as one can see.
+    Absent,
+    Gone {
+        by_client: bool,
+    },
+    Condemned(T),
+    Live(T),
+}
+
+/// What was read of a register, and with it the right to write over exactly that.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen<T> {
+    pub(crate) state: State<T>,
+    condition: Condition,
+    nonce: Option<Nonce>,
+}
+
+/// How writing over what was seen ended.
+#[derive(Debug)]
+pub(crate) enum Written<T> {
+    Done,
+    /// Something else was there: this write did not happen and will not. It is what is there now.
+    Lost(Seen<T>),
+    /// The store failed, and something else is there now: this write may have happened before it, or not.
+    Unclear(Seen<T>),
+}
+
+/// What a register can hold.
+pub(crate) trait Value: Sized + Send + Sync {
+    fn encode(&self, into: &mut BytesMut) -> Result<(), serde_json::Error>;
+    fn decode(bytes: Bytes) -> Option<Self>;
+}
+
+/// A value kept as JSON.
+pub(crate) trait JsonValue: Serialize + DeserializeOwned + Send + Sync {}
+
+impl<T: JsonValue> Value for T {
+    fn encode(&self, into: &mut BytesMut) -> Result<(), serde_json::Error> {
+        serde_json::to_writer(into.writer(), self)
+    }
+
+    fn decode(bytes: Bytes) -> Option<Self> {
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// The size below which a register found in a list is a tombstone. Live ones have at least a line feed and a value of
+/// ten bytes more than a tombstone.
+pub(crate) const LIVE_AT_LEAST: u64 = 32;
+
+/// How often one write is tried again while the store fails and nobody else has written.
+const TRIES: usize = 3;
+
+impl<T: Value> Register<T> {
+    pub(crate) fn at(key: Key) -> Self {
+        Self { key, value: PhantomData }
+    }
+
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(crate) async fn read(&self, store: &dyn Store) -> store::Result<Seen<T>> {
+        let Some(found) = store.read(&self.key).await? else { return Ok(Seen::absent()) };
+        self.decode(&found.bytes, found.version)
+    }
+
+    /// Writes a live value over exactly what was seen.
+    pub(crate) async fn publish(&self, store: &dyn Store, over: &Seen<T>, value: &T) -> store::Result<Written<T>> {
+        self.write(store, over, |nonce| {
+            let mut bytes = BytesMut::new();
+            bytes.put_slice(format!("l{nonce}\n").as_bytes());
+            value.encode(&mut bytes).map(|()| bytes.freeze())
+        })
+        .await
+    }
+
+    /// Writes a tombstone over exactly what was seen.
+    pub(crate) async fn bury(&self, store: &dyn Store, over: &Seen<T>, by_client: bool) -> store::Result<Written<T>> {
+        let state = if by_client { 'd' } else { 'g' };
+        self.write(store, over, |nonce| Ok(Bytes::from(format!("{state}{nonce}")))).await
+    }
+
+    /// One conditional write. A failed one is settled by reading back: our nonce tells our content from any other.
+    async fn write(
+        &self,
+        store: &dyn Store,
+        over: &Seen<T>,
+        content: impl Fn(Nonce) -> Result<Bytes, serde_json::Error>,
+    ) -> store::Result<Written<T>> {
+        let mut condition = over.condition.clone();
+        let mut mine = Vec::new();
+        let mut failure = None;
+        for _ in 0..TRIES {
+            let nonce = Nonce::fresh();
+            mine.push(nonce);
+            let bytes = content(nonce).map_err(|error| self.corrupt("cannot be written").with_source(error))?;
+            let failed = match store.put(&self.key, bytes, condition.clone()).await {
+                Ok(Put::Stored(_)) => return Ok(Written::Done),
+                Ok(Put::Lost) => None,
+                Err(error) if error.kind == ErrorKind::Unavailable => Some(error),
+                Err(error) => return Err(error),
+            };
+            let now = self.read(store).await?;
+            match (now.nonce.is_some_and(|nonce| mine.contains(&nonce)), failed) {
+                // A request that was sent twice lost against itself.
+                (true, None) => return Ok(Written::Done),
+                // Ours is there but was never confirmed, so it may not be durable: write it once more, over itself.
+                // If we stop here the write has happened or not, which is what the error then says.
+                (true, Some(error)) => failure = Some(error),
+                (false, None) if failure.is_none() => return Ok(Written::Lost(now)),
+                // It has not happened. Should it happen late, then only while nobody else has written.
+                (false, Some(error)) if now.condition == condition => failure = Some(error),
+                (false, _) => return Ok(Written::Unclear(now)),
+            }
+            condition = now.condition;
+        }
+        Err(failure.unwrap_or_else(|| self.corrupt("changes faster than it can be read")))
+    }
+
+    fn decode(&self, bytes: &Bytes, version: Version) -> store::Result<Seen<T>> {
+        let condition = Condition::Replace(version);
+        let (state, rest) = bytes.split_first().ok_or_else(|| self.corrupt("is empty"))?;
+        let nonce = rest.get(..Nonce::LENGTH).and_then(Nonce::parse).ok_or_else(|| self.corrupt("has no nonce"))?;
+        let value = || {
+            let start = 1 + Nonce::LENGTH;
+            let value = (bytes.get(start) == Some(&b'\n')).then(|| bytes.slice(start + 1..)).and_then(T::decode);
+            value.ok_or_else(|| self.corrupt("has no readable value"))
+        };
+        let state = match state {
+            b'l' => State::Live(value()?),
+            b'c' => State::Condemned(value()?),
+            b'g' => State::Gone { by_client: false },
+            b'd' => State::Gone { by_client: true },
+            _ => return Err(self.corrupt("is in no known state")),
+        };
+        Ok(Seen { state, condition, nonce: Some(nonce) })
+    }
+
+    fn corrupt(&self, why: &str) -> store::Error {
+        store::Error::new(ErrorKind::Corrupt, format!("register {} {why}", self.key))
+    }
+}
+
+impl<T> Written<T> {
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+}
+
+impl<T> Seen<T> {
+    /// Not looked at, but expected to be absent: if it is not, writing over it loses.
+    pub(crate) fn absent() -> Self {
+        Self { state: State::Absent, condition: Condition::Create, nonce: None }
+    }
+
+    /// The value, where there is one: live, or condemned and not yet gone.
+    pub(crate) fn present(&self) -> Option<&T> {
+        match &self.state {
+            State::Live(value) | State::Condemned(value) => Some(value),
+            State::Absent | State::Gone { .. } => None,
+        }
+    }
+
+    pub(crate) fn live(&self) -> Option<&T> {
+        match &self.state {
+            State::Live(value) => Some(value),
+            State::Absent | State::Gone { .. } | State::Condemned(_) => None,
+        }
+    }
+
+    /// Whether this and the other are one content of one register.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.condition == other.condition
+    }
+}
+
+impl<T> fmt::Debug for Register<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Register({})", self.key)
+    }
+}

@@ -1,0 +1,149 @@
+//! Tags and the catalog: small registers in ordered lists.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Error, Registry, Result, layout,
+    pending::{Dropped, DroppedWhat},
+    register::{JsonValue, LIVE_AT_LEAST, Written},
+};
+use crate::{
+    oci::{Digest, Repository, Tag},
+    store::Key,
+};
+
+/// What a tag points to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TagTarget {
+    pub(crate) media_type: String,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+/// A line of the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RepositoryExists {
+    repository: Repository,
+}
+
+impl JsonValue for TagTarget {}
+impl JsonValue for RepositoryExists {}
+
+/// Which page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageRequest {
+    /// How many at most; fewer come where the limit of a page is lower.
+    pub n: Option<usize>,
+    /// Only what sorts after this, in byte order. It need not be in the list.
+    pub last: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// There is more after the last item.
+    pub more: bool,
+}
+
+/// The most that one page of tags or repositories holds. At 128 bytes a tag it stays far below the 4 MiB that clients read.
+const MAX_PAGE: usize = 10_000;
+/// How many keys one list call asks for at most.
+const LIST: usize = 1000;
+
+impl RepositoryExists {
+    pub(crate) fn of(repository: &Repository) -> Self {
+        Self { repository: repository.clone() }
+    }
+}
+
+impl Registry {
+    pub async fn delete_tag(self: &Arc<Self>, repository: &Repository, tag: &Tag) -> Result<()> {
+        let (this, repository, tag) = (Arc::clone(self), repository.clone(), tag.clone());
+        self.run(async move { this.delete_tag_to_the_end(&repository, &tag).await }).await
+    }
+
+    async fn delete_tag_to_the_end(&self, repository: &Repository, tag: &Tag) -> Result<()> {
+        let register = layout::tag(repository, tag);
+        let mut deadline = self.deadline();
+        loop {
+            let seen = register.read(self.store()).await?;
+            let digest = seen.live().ok_or(Error::ManifestUnknown)?.digest;
+            let what = DroppedWhat::Tag { tag: tag.clone(), digest };
+            // The collector learns of it first. If we stop here it finds the tag where it was.
+            Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store()).await?;
+            deadline.check()?;
+            match register.bury(self.store(), &seen, true).await? {
+                Written::Done => return Ok(()),
+                Written::Lost(_) | Written::Unclear(_) => deadline.again().await?,
+            }
+        }
+    }
+
+    pub async fn tags(&self, repository: &Repository, page: &PageRequest) -> Result<Page<Tag>> {
+        let n = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+        let mut items = self.tags_after(repository, page.last.as_deref(), n.saturating_add(1)).await?;
+        if items.is_empty() && layout::catalog(repository).read(self.store()).await?.live().is_none() {
+            return Err(Error::NameUnknown);
+        }
+        let more = n > 0 && items.len() > n;
+        items.truncate(n);
+        Ok(Page { items, more })
+    }
+
+    pub async fn catalog(&self, page: &PageRequest) -> Result<Page<Repository>> {
+        let n = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+        let from = |last: &str| Repository::parse(last).ok().map(|last| layout::catalog(&last).key().clone());
+        let parse = |key: &Key| match layout::parse(key) {
+            Some(layout::Named::Catalog(repository)) => Some(repository),
+            _ => None,
+        };
+        let mut items =
+            self.live_after(layout::CATALOG, page.last.as_deref(), n.saturating_add(1), from, parse).await?;
+        let more = n > 0 && items.len() > n;
+        items.truncate(n);
+        Ok(Page { items, more })
+    }
+
+    pub(crate) async fn tags_after(
+        &self,
+        repository: &Repository,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Tag>> {
+        let from = |last: &str| Tag::parse(last).map(|last| layout::tag(repository, &last).key().clone());
+        let parse = |key: &Key| match layout::parse(key) {
+            Some(layout::Named::Tag(_, tag)) => Some(tag),
+            _ => None,
+        };
+        self.live_after(&layout::tags(repository), last, limit, from, parse).await
+    }
+
+    /// Up to `limit` live names of a list, after `last`. Tombstones are told by their size, without a read.
+    async fn live_after<T: AsRef<str>>(
+        &self,
+        prefix: &str,
+        last: Option<&str>,
+        limit: usize,
+        from: impl Fn(&str) -> Option<Key>,
+        parse: impl Fn(&Key) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        // A `last` that could not be in the list still has its place in the order: start before it and skip.
+        let mut after = last.and_then(from);
+        let mut found = Vec::new();
+        loop {
+            let wanted = (limit - found.len()).min(LIST);
+            let page = self.store().list(prefix, after.as_ref(), wanted).await?;
+            let is_last = page.len() < wanted;
+            after = page.last().map(|entry| entry.key.clone());
+            let live = page.iter().filter(|entry| entry.size >= LIVE_AT_LEAST).filter_map(|entry| parse(&entry.key));
+            found.extend(live.filter(|name| last.is_none_or(|last| name.as_ref() > last)));
+            if is_last || found.len() >= limit {
+                return Ok(found);
+            }
+        }
+    }
+}

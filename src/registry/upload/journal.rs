@@ -1,0 +1,208 @@
+//! The journal of an open session. Record *n + 1* is created, never overwritten: of two writers one wins.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    oci::{Algorithm, Digest, HashState, Hasher},
+    registry::{
+        layout,
+        nonce::Nonce,
+        register::{JsonValue, Seen, State},
+        session::SessionId,
+    },
+    store::{self, Condition, Error, ErrorKind, Multipart, Part, Put, Store},
+};
+
+/// Where a session stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Journal {
+    /// The number of the latest record; 0 before the first.
+    #[serde(skip)]
+    pub(crate) seq: u64,
+    /// When it was written, in seconds since the epoch.
+    pub(crate) at: u64,
+    /// The multipart upload that holds the parts, once there is one.
+    pub(crate) upload: Option<Multipart>,
+    /// The size of its parts, the same from the first to the last but one.
+    pub(crate) part: u64,
+    /// The first part number that nobody has claimed.
+    pub(crate) next_part: u32,
+    /// What was acknowledged.
+    pub(crate) accepted: Point,
+    /// The earlier record that holds the tail of that; `None`: this one does. A claim does not write the tail again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tail_in: Option<u64>,
+    /// What a body that broke off left durable beyond that. A client may go on from here, or send it all again.
+    pub(crate) ahead: Option<Point>,
+}
+
+/// A place in a session's bytes, and all that is needed to go on from there.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Point {
+    pub(crate) offset: u64,
+    pub(crate) parts: Vec<Part>,
+    /// The running hash of all bytes before `offset`. It never outlives them: parts are durable before the record is.
+    pub(crate) hash: HashState,
+    /// The last bytes before `offset`, too few for a part.
+    #[serde(skip)]
+    pub(crate) tail: Bytes,
+}
+
+/// Who ended a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum End {
+    /// Its bytes are, or are about to be, published as this digest.
+    Finished {
+        digest: Digest,
+    },
+    /// Cancelled by the client, or discarded because its content was not what the client said.
+    Cancelled,
+    Expired,
+}
+
+impl JsonValue for End {}
+
+/// A session as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) end: Seen<End>,
+    pub(crate) journal: Journal,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    nonce: String,
+    #[serde(flatten)]
+    journal: Journal,
+}
+
+impl Journal {
+    pub(crate) fn new(algorithm: Algorithm, part: u64) -> Self {
+        let accepted = Point { offset: 0, parts: Vec::new(), hash: Hasher::new(algorithm).save(), tail: Bytes::new() };
+        Self { seq: 0, at: 0, upload: None, part, next_part: 1, accepted, tail_in: None, ahead: None }
+    }
+
+    /// How far the bytes reach that a client need not send again.
+    pub(crate) fn received(&self) -> u64 {
+        self.ahead.as_ref().unwrap_or(&self.accepted).offset
+    }
+
+    /// Reads a session's end and latest record; a list tells which these are, since the newest sort first.
+    pub(crate) async fn load(store: &dyn Store, id: SessionId, algorithm: Algorithm) -> store::Result<Read> {
+        let entries = store.list(&layout::session(id), None, 2).await?;
+        let mut read = Read { end: Seen::absent(), journal: Self::new(algorithm, store.limits().part) };
+        for entry in entries {
+            match layout::parse(&entry.key) {
+                Some(layout::Named::End(_)) => read.end = layout::end(id).read(store).await?,
+                Some(layout::Named::Journal(_, seq)) => {
+                    // Removed since it was listed: the session has expired, which its end says by now.
+                    let Some(found) = store.read(&entry.key).await? else {
+                        read.end = layout::end(id).read(store).await?;
+                        break;
+                    };
+                    read.journal = Self::decode(seq, &found.bytes).ok_or_else(|| corrupt(id, seq))?.1;
+                    read.journal.fetch_tail(store, id).await?;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        Ok(read)
+    }
+
+    /// The record after this one, with the same bytes acknowledged.
+    pub(crate) fn next_same(&self) -> Self {
+        let tail_in = (!self.accepted.tail.is_empty()).then(|| self.tail_in.unwrap_or(self.seq));
+        Self { tail_in, ..self.clone() }
+    }
+
+    /// The record after this one, with these bytes acknowledged.
+    pub(crate) fn next_accepted(&self, accepted: Point) -> Self {
+        Self { accepted, tail_in: None, ahead: None, ..self.clone() }
+    }
+
+    async fn fetch_tail(&mut self, store: &dyn Store, id: SessionId) -> store::Result<()> {
+        let Some(seq) = self.tail_in else { return Ok(()) };
+        let found = store.read(&layout::journal(id, seq)).await?;
+        let earlier = found.and_then(|found| Self::decode(seq, &found.bytes)).ok_or_else(|| corrupt(id, seq))?.1;
+        self.accepted.tail = earlier.accepted.tail;
+        Ok(())
+    }
+
+    /// Creates the record after this one. `false`: somebody else created it; nothing was written.
+    pub(crate) async fn append(&mut self, store: &dyn Store, id: SessionId) -> store::Result<bool> {
+        let seq = self.seq + 1;
+        let key = layout::journal(id, seq);
+        let nonce = Nonce::fresh().to_string();
+        let bytes = self.encode(&nonce).map_err(|error| corrupt(id, seq).with_source(error))?;
+        let mine = match store.put(&key, bytes.clone(), Condition::Create).await {
+            Ok(Put::Stored(_)) => true,
+            // Either somebody else's, or our own, sent twice.
+            Ok(Put::Lost) => Self::is_mine(store, id, seq, &nonce).await?.unwrap_or(false),
+            Err(error) if error.kind == ErrorKind::Unavailable => match Self::is_mine(store, id, seq, &nonce).await? {
+                Some(mine) => mine,
+                None => {
+                    matches!(store.put(&key, bytes, Condition::Create).await?, Put::Stored(_))
+                        || Self::is_mine(store, id, seq, &nonce).await?.unwrap_or(false)
+                }
+            },
+            Err(error) => return Err(error),
+        };
+        if mine {
+            self.seq = seq;
+        }
+        Ok(mine)
+    }
+
+    /// Whether the record that is there is ours; `None` if there is none.
+    async fn is_mine(store: &dyn Store, id: SessionId, seq: u64, nonce: &str) -> store::Result<Option<bool>> {
+        let Some(found) = store.read(&layout::journal(id, seq)).await? else { return Ok(None) };
+        let (written_by, _) = Self::decode(seq, &found.bytes).ok_or_else(|| corrupt(id, seq))?;
+        Ok(Some(written_by == nonce))
+    }
+
+    fn encode(&self, nonce: &str) -> Result<Bytes, serde_json::Error> {
+        let mut bytes = BytesMut::new();
+        let header = Header { nonce: nonce.to_owned(), journal: self.clone() };
+        serde_json::to_writer((&mut bytes).writer(), &header)?;
+        bytes.put_u8(b'\n');
+        if self.tail_in.is_none() {
+            bytes.put_slice(&self.accepted.tail);
+        }
+        Ok(bytes.freeze())
+    }
+
+    fn decode(seq: u64, bytes: &Bytes) -> Option<(String, Self)> {
+        let line = bytes.iter().position(|&b| b == b'\n')?;
+        let Header { nonce, mut journal } = serde_json::from_slice(bytes.get(..line)?).ok()?;
+        journal.seq = seq;
+        journal.accepted.tail = bytes.slice(line + 1..);
+        Some((nonce, journal))
+    }
+}
+
+impl Point {
+    /// The running hash, or `Corrupt` where it cannot be taken up again.
+    pub(crate) fn hasher(&self) -> store::Result<Hasher> {
+        let restored = self.hash.restore();
+        restored.ok_or_else(|| Error::new(ErrorKind::Corrupt, "a session's hash state is of another version"))
+    }
+
+    /// Whether the bytes up to here have this digest.
+    pub(crate) fn is(&self, digest: &Digest) -> bool {
+        self.hash.restore().is_some_and(|hasher| hasher.digest() == *digest)
+    }
+}
+
+impl Read {
+    /// Whether the session takes more bytes.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.end.state, State::Absent)
+    }
+}
+
+fn corrupt(id: SessionId, seq: u64) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("record {seq} of upload {id}"))
+}
