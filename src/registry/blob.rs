@@ -51,6 +51,10 @@ impl Record {
         Self { size, data: data.as_str().to_owned() }
     }
 
+    pub(crate) fn data(&self) -> store::Result<Key> {
+        data_key(&self.data)
+    }
+
     fn holder(&self) -> Holder {
         Holder { size: self.size, data: self.data.clone() }
     }

@@ -44,6 +44,7 @@ pub(crate) const CATALOG: &str = "catalog/";
 pub(crate) const BLOBS: &str = "blobs/";
 pub(crate) const REPOS: &str = "repos/";
 pub(crate) const UPLOADS: &str = "uploads/";
+pub(crate) const PENDING_BLOBS: [&str; 2] = ["pending/sha256/", "pending/sha512/"];
 pub(crate) const PENDING_MANIFESTS: &str = "pending/manifests/";
 pub(crate) const DROPPED: &str = "dropped/";
 
@@ -59,6 +60,11 @@ pub(crate) fn data(session: SessionId, attempt: Option<Uuid>) -> Key {
         None => key(format!("data/{shard:02x}/{session}")),
         Some(attempt) => key(format!("data/{shard:02x}/{session}-{attempt}")),
     }
+}
+
+/// Whether these are the bytes of one attempt, which nobody but that attempt can ever publish.
+pub(crate) fn is_attempt(data: &Key) -> bool {
+    data.as_str().rsplit('/').next().is_some_and(|leaf| leaf.len() > Uuid::nil().hyphenated().to_string().len())
 }
 
 pub(crate) fn record(digest: &Digest) -> Register<Record> {

@@ -18,7 +18,7 @@
 //! **Publish** (blob, holder, manifest, tag, referrer entry): read what will be published over; when those reads have
 //! returned, write a reference in flight ([`pending`]); when that has returned, look at everything relied on and lift what
 //! is condemned; write over exactly what was read first. Lost: start again from the reads. Always write, also what is
-//! live already. This order is what lets an expiry shut out a writer that stalled, with no clock in the
+//! live already. This order is what lets an expiry ([`Registry::expire`]) shut out a writer that stalled, with no clock in the
 //! argument: it leaves a fresh tombstone where the writer expects nothing, and the writer loses.
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -34,6 +34,7 @@ use crate::{
 pub(crate) mod blob;
 mod clock;
 mod error;
+mod expire;
 mod layout;
 pub(crate) mod manifest;
 mod nonce;
@@ -47,6 +48,7 @@ pub mod upload;
 pub use blob::Blob;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
+pub use expire::Expired;
 pub use manifest::{ManifestHead, Push, Pushed, TagCondition};
 pub use session::SessionId;
 pub use tag::{Page, PageRequest};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{layout, nonce};
 use crate::{
     oci::{AnyDigest, Digest, Repository, Tag},
+    registry::session::SessionId,
     store::{Condition, Error, ErrorKind, Key, Put, Result, Store},
 };
 
@@ -59,6 +60,15 @@ pub(crate) enum DroppedWhat {
 }
 
 impl PendingBlob {
+    /// The bytes of a session are the session's to drop; those of an attempt go with the attempt.
+    pub(crate) fn data(&self) -> Option<Key> {
+        self.data.clone().and_then(Key::parse)
+    }
+
+    pub(crate) fn of_session(&self, id: SessionId) -> bool {
+        self.session.as_deref() == Some(&id.to_string())
+    }
+
     pub(crate) async fn put(&self, store: &dyn Store) -> Result<Key> {
         let key = layout::pending_blob(&self.digest, nonce::fresh_id());
         put(store, key, self).await
@@ -76,6 +86,13 @@ impl Dropped {
     pub(crate) async fn put(&self, store: &dyn Store) -> Result<Key> {
         put(store, layout::dropped(nonce::fresh_id()), self).await
     }
+}
+
+/// Reads an entry; `None` where it has been consumed.
+pub(crate) async fn read<T: for<'de> Deserialize<'de>>(store: &dyn Store, key: &Key) -> Result<Option<T>> {
+    let Some(found) = store.read(key).await? else { return Ok(None) };
+    let entry = serde_json::from_slice(&found.bytes);
+    entry.map(Some).map_err(|error| Error::new(ErrorKind::Corrupt, format!("{key} cannot be read")).with_source(error))
 }
 
 /// Creates an entry under a name of its own. An uncertain write is repeated: who else would have written it?

@@ -112,6 +112,15 @@ impl<T: Value> Register<T> {
         self.write(store, over, |nonce| Ok(Bytes::from(format!("{state}{nonce}")))).await
     }
 
+    /// Removes what is there now, if nobody writes meanwhile. Only where the store honours the condition, and only long
+    /// after anybody could still mean to write here: "absent" must not come round again.
+    pub(crate) async fn remove(&self, store: &dyn Store) -> store::Result<()> {
+        if let Some(found) = store.read(&self.key).await? {
+            store.delete_if(&self.key, &found.version).await?;
+        }
+        Ok(())
+    }
+
     /// One conditional write. A failed one is settled by reading back: our nonce tells our content from any other.
     async fn write(
         &self,
@@ -198,6 +207,11 @@ impl<T> Seen<T> {
             State::Live(value) => Some(value),
             State::Absent | State::Gone { .. } | State::Condemned(_) => None,
         }
+    }
+
+    /// Whether it is gone because a client deleted it.
+    pub(crate) fn is_by_client(&self) -> bool {
+        matches!(self.state, State::Gone { by_client: true })
     }
 
     /// Whether this and the other are one content of one register.

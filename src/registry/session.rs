@@ -54,6 +54,11 @@ impl SessionId {
         self.0.as_u128().to_be_bytes()[15]
     }
 
+    /// When it was issued, in seconds since the epoch, to a unit; if it was issued.
+    pub(crate) fn issued(self) -> u64 {
+        u64::try_from(unpack(self) >> (RANDOM_BITS + 1 + TAG_BITS)).unwrap_or(u64::MAX) << UNIT_BITS
+    }
+
     /// A session that no client ever knows of, for a body that came without one.
     pub(crate) fn private() -> Self {
         Self(nonce::fresh_id())
@@ -88,9 +93,8 @@ impl SessionKey {
         if pack(bits) != id || u128::from(self.tag(repository, head)) != bits & u128::from(u32::MAX) {
             return None;
         }
-        let units = u64::try_from(head >> (RANDOM_BITS + 1)).ok()?;
         let algorithm = if head >> RANDOM_BITS & 1 == 1 { Algorithm::Sha512 } else { Algorithm::Sha256 };
-        Some(Issued { at: units << UNIT_BITS, algorithm })
+        Some(Issued { at: id.issued(), algorithm })
     }
 
     fn tag(&self, repository: &Repository, head: u128) -> u32 {

@@ -86,6 +86,10 @@ impl StoredManifest {
         Self { head: Head { media_type, size: bytes.len() as u64 }, links, bytes }
     }
 
+    pub(crate) fn media_type(&self) -> &str {
+        &self.head.media_type
+    }
+
     fn head(&self, digest: &Digest) -> ManifestHead {
         ManifestHead { digest: *digest, media_type: self.head.media_type.clone(), size: self.head.size }
     }

@@ -63,6 +63,15 @@ struct Job {
     bytes: Bytes,
     tags: Vec<Tag>,
     condition: Option<TagCondition>,
+    purpose: Purpose,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A client wants the manifest to be there.
+    Push,
+    /// It is there, and what belongs to it may not be: the push that brought it died. If it has gone, it stays gone.
+    Complete,
 }
 
 /// What will be published over, as it was before the reference in flight was written.
@@ -99,9 +108,31 @@ impl Registry {
         let pushed = Pushed { digest, subject: subject.filter(|subject| subject.known().is_some()), tags: push.tags };
         let this = Arc::clone(self);
         let repository = repository.clone();
-        let job = Job { repository, digest, manifest, bytes: push.bytes, tags, condition: push.condition };
+        let job = Job {
+            repository,
+            digest,
+            manifest,
+            bytes: push.bytes,
+            tags,
+            condition: push.condition,
+            purpose: Purpose::Push,
+        };
         self.run(async move { this.push(job).await }).await?;
         Ok(pushed)
+    }
+
+    /// Publishes what is still missing of a manifest that is there, by the way in which it was pushed.
+    pub(crate) async fn complete_push(
+        self: &Arc<Self>,
+        repository: &Repository,
+        digest: &Digest,
+        manifest: Manifest,
+        bytes: Bytes,
+    ) -> Result<()> {
+        let (this, repository, digest) = (Arc::clone(self), repository.clone(), *digest);
+        let (tags, condition, purpose) = (Vec::new(), None, Purpose::Complete);
+        let job = Job { repository, digest, manifest, bytes, tags, condition, purpose };
+        self.run(async move { this.push(job).await }).await
     }
 
     async fn push(&self, job: Job) -> Result<()> {
@@ -109,6 +140,9 @@ impl Registry {
         let mut to_set = job.tags.clone();
         loop {
             let before = self.read_before(&job, &to_set).await?;
+            if job.purpose == Purpose::Complete && before.manifest.present().is_none() {
+                return Ok(());
+            }
             job.check_condition(&before)?;
             // From here on, what the manifest needs and is not condemned yet stays.
             let pending = job.pending(self.now()).put(self.store()).await?;
@@ -170,11 +204,9 @@ impl Registry {
             .filter(|(_, held)| !held)
             .map(|(link, _)| link.digest().clone())
             .collect();
-        if missing.is_empty() || self.settings.allow_missing_references {
-            Ok(missing)
-        } else {
-            Err(Error::ManifestBlobUnknown(missing))
-        }
+        // What was pushed stays, also when a client has deleted something of it since.
+        let may_miss = self.settings.allow_missing_references || job.purpose == Purpose::Complete;
+        if missing.is_empty() || may_miss { Ok(missing) } else { Err(Error::ManifestBlobUnknown(missing)) }
     }
 
     async fn is_held(&self, repository: &Repository, link: &Link) -> Result<bool> {

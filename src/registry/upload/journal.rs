@@ -54,12 +54,11 @@ pub(crate) struct Point {
 #[serde(rename_all = "camelCase")]
 pub(crate) enum End {
     /// Its bytes are, or are about to be, published as this digest.
-    Finished {
-        digest: Digest,
-    },
+    Finished { digest: Digest },
     /// Cancelled by the client, or discarded because its content was not what the client said.
     Cancelled,
-    Expired,
+    /// Nobody worked on it for too long. The digest is that of the finisher who owned it until then.
+    Expired { at: u64, digest: Option<Digest> },
 }
 
 impl JsonValue for End {}
