@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-/// The codes that the specification lists, and no others: clients know only these.
+/// The codes that the specification lists, and one for what it has none for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
     BlobUnknown,
@@ -20,6 +20,8 @@ pub enum Code {
     SizeInvalid,
     TooManyRequests,
     Unauthorized,
+    /// The fault is ours. Never in a refusal: only with a 5xx, where clients know it from other registries.
+    Unknown,
     Unsupported,
 }
 
@@ -39,6 +41,7 @@ impl Code {
             Self::SizeInvalid => "SIZE_INVALID",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::Unauthorized => "UNAUTHORIZED",
+            Self::Unknown => "UNKNOWN",
             Self::Unsupported => "UNSUPPORTED",
         }
     }
