@@ -1,1 +1,167 @@
-//! To come.
+//! The only room that says method, header or status: it translates requests into calls of the registry, and what these
+//! return into answers.
+//!
+//! [`Route`](route::Route) says what a path names; [`dispatch`] says what each method does there; one short handler for
+//! each, in the file named after its noun, parses, calls and answers. What all answers have in common is put on in
+//! [`serve`].
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response::Builder},
+    response::Response,
+};
+use futures_util::FutureExt as _;
+use tracing::Instrument as _;
+
+use self::{
+    access::{Line, RequestId},
+    body::Incoming,
+    error::Failure,
+    query::Query,
+    route::Route,
+};
+use crate::registry::Registry;
+
+mod access;
+mod blobs;
+mod body;
+mod catalog;
+mod conditional;
+mod error;
+mod manifests;
+mod multipart;
+mod page;
+mod query;
+mod referrers;
+mod route;
+mod tags;
+mod uploads;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long the sender of a body may be silent. There is no limit to how long a body takes as a whole.
+    pub idle_timeout: Duration,
+    /// Whether manifests, tags and blobs can be deleted.
+    pub deletes: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { idle_timeout: Duration::from_mins(1), deletes: true }
+    }
+}
+
+/// The registry over HTTP.
+pub fn router(registry: Arc<Registry>, settings: Settings) -> Router {
+    Router::new().fallback(serve).with_state(Service { registry, settings })
+}
+
+#[derive(Clone)]
+struct Service {
+    registry: Arc<Registry>,
+    settings: Settings,
+}
+
+/// What a handler has to work with: one request, its body not yet begun.
+struct Call {
+    registry: Arc<Registry>,
+    headers: HeaderMap,
+    query: Query,
+    body: Incoming,
+}
+
+async fn serve(State(service): State<Service>, request: Request) -> Response {
+    let id = RequestId::fresh();
+    let (head, body) = request.into_parts();
+    let line = Line::new(id, &head);
+    let body = Incoming::new(body, &head.headers, service.settings.idle_timeout);
+    let route = Route::parse(head.uri.path());
+    let call = Call { registry: service.registry, query: Query::parse(head.uri.query()), headers: head.headers, body };
+
+    let answering = async { dispatch(route?, head.method, call, service.settings).await };
+    let answering = answering.instrument(tracing::info_span!("request", %id));
+    let answer = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| Err(Failure::panicked()));
+
+    let mut response = answer.unwrap_or_else(|failure| failure.into_response(&id));
+    let headers = response.headers_mut();
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.extend(id.header().map(|id| (REQUEST_ID, id)));
+    line.follow(response)
+}
+
+/// What each method does at each route.
+async fn dispatch(route: Route, method: Method, call: Call, settings: Settings) -> Result<Response, Failure> {
+    let allow = route.allow(settings.deletes);
+    match (route, method) {
+        (Route::Alive, Method::GET | Method::HEAD) => text("ok\n"),
+        (Route::Ready, Method::GET | Method::HEAD) => {
+            call.registry.ready().await?;
+            text("ok\n")
+        }
+        (Route::Ping, Method::GET | Method::HEAD) => json("{}"),
+        (Route::Extensions, Method::GET | Method::HEAD) => json(r#"{"extensions":[]}"#),
+        (Route::Catalog, Method::GET | Method::HEAD) => catalog::list(call).await,
+        (Route::Tags(repository), Method::GET | Method::HEAD) => tags::list(call, repository).await,
+        (Route::Referrers(repository, subject), Method::GET | Method::HEAD) => {
+            referrers::list(call, repository, subject).await
+        }
+
+        (Route::Blob(repository, digest), Method::HEAD) => blobs::head(call, repository, blobs::held(digest)?).await,
+        (Route::Blob(repository, digest), Method::GET) => blobs::get(call, repository, blobs::held(digest)?).await,
+        (Route::Blob(repository, digest), Method::DELETE) if settings.deletes => {
+            blobs::delete(call, repository, blobs::held(digest)?).await
+        }
+
+        (Route::Uploads(repository), Method::POST) => uploads::start(call, repository).await,
+        (Route::Upload(repository, id), Method::GET | Method::HEAD) => {
+            uploads::status(call, repository, uploads::issued(id)?).await
+        }
+        (Route::Upload(repository, id), Method::PATCH) => uploads::append(call, repository, uploads::issued(id)?).await,
+        (Route::Upload(repository, id), Method::PUT) => uploads::finish(call, repository, uploads::issued(id)?).await,
+        (Route::Upload(repository, id), Method::DELETE) => {
+            uploads::cancel(call, repository, uploads::issued(id)?).await
+        }
+
+        (Route::Manifest(repository, reference), Method::HEAD) => {
+            manifests::head(call, repository, manifests::held(reference)?).await
+        }
+        (Route::Manifest(repository, reference), Method::GET) => {
+            manifests::get(call, repository, manifests::held(reference)?).await
+        }
+        (Route::Manifest(repository, reference), Method::PUT) => {
+            manifests::put(call, repository, manifests::pushed(reference)?).await
+        }
+        (Route::Manifest(repository, reference), Method::DELETE) if settings.deletes => {
+            manifests::delete(call, repository, manifests::held(reference)?).await
+        }
+
+        _ => Err(Failure::method(allow)),
+    }
+}
+
+fn json(body: impl Into<Body>) -> Result<Response, Failure> {
+    content("application/json", body)
+}
+
+fn text(body: &'static str) -> Result<Response, Failure> {
+    content("text/plain; charset=utf-8", body)
+}
+
+/// 200, for a body held in memory.
+fn content(media_type: &str, body: impl Into<Body>) -> Result<Response, Failure> {
+    Ok(Response::builder().header(header::CONTENT_TYPE, media_type).body(body.into())?)
+}
+
+/// An answer that is all in its head.
+fn empty(status: StatusCode) -> Builder {
+    Response::builder().status(status)
+}

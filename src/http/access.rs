@@ -1,0 +1,122 @@
+//! Each request has an id, and leaves one line in the log when its answer has gone out.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::Body,
+    extract::ConnectInfo,
+    http::{HeaderValue, Method, StatusCode, request},
+    response::Response,
+};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Names one request, in its answer and in the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestId(Uuid);
+
+impl RequestId {
+    pub(super) fn fresh() -> Self {
+        Self(random())
+    }
+
+    pub(super) fn header(self) -> Option<HeaderValue> {
+        HeaderValue::try_from(self.to_string()).ok()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Random enough to tell things apart. Nothing that must not be guessed hangs on it, so zeros would do at worst.
+pub(super) fn random() -> Uuid {
+    let mut bytes = [0; 16];
+    let _ = getrandom::fill(&mut bytes);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// The line of one request: written when this is dropped.
+#[derive(Debug)]
+pub(super) struct Line {
+    id: RequestId,
+    method: Method,
+    path: String,
+    remote: Option<SocketAddr>,
+    started: Instant,
+    status: Option<StatusCode>,
+    sent: u64,
+}
+
+impl Line {
+    pub(super) fn new(id: RequestId, head: &request::Parts) -> Self {
+        Self {
+            id,
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
+            remote: head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0),
+            started: Instant::now(),
+            status: None,
+            sent: 0,
+        }
+    }
+
+    /// Lets the line wait until the body of its answer is gone, or given up.
+    pub(super) fn follow(mut self, response: Response) -> Response {
+        self.status = Some(response.status());
+        response.map(|body| Body::new(Followed { body, line: self }))
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        tracing::info!(
+            request = %self.id,
+            method = %self.method,
+            path = self.path,
+            // Without one the client went away before there was an answer.
+            status = self.status.map(|status| status.as_u16()),
+            bytes = self.sent,
+            milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            remote = self.remote.map(tracing::field::display),
+            "request"
+        );
+    }
+}
+
+struct Followed {
+    body: Body,
+    line: Line,
+}
+
+impl http_body::Body for Followed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.line.sent += frame.data_ref().map_or(0, |bytes| bytes.len() as u64),
+            Poll::Ready(Some(Err(error))) => tracing::error!(request = %self.line.id, %error, "an answer broke off"),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,265 @@
+//! Bodies: what comes in as a stream that knows whether it broke off, what goes out with its exact length.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream::BoxStream};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep, timeout},
+};
+
+use crate::{
+    oci::ContentRange,
+    registry::{Chunk, Torn},
+    store,
+};
+
+/// How much of a body that nobody wants is read, so that its sender sees the answer and can send its next request on
+/// the same connection. Beyond that the connection closes.
+const DRAIN_BYTES: u64 = 16 * 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// The body of a request.
+///
+/// * It ends once: after its end, or after the one error that says that it broke off, there is nothing more.
+/// * It breaks off when its sender is silent for too long, however long it takes as a whole.
+/// * Nothing is read before the first poll, so that until then `Expect: 100-continue` goes unanswered.
+/// * If it is dropped before its end, the rest is drained beside the answer.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    body: Option<Body>,
+    idle: Pin<Box<Sleep>>,
+    idle_timeout: Duration,
+    /// The sender is awaited since the timer was set.
+    waiting: bool,
+    /// The sender will not send before it is told to.
+    held_back: bool,
+}
+
+impl Incoming {
+    pub(super) fn new(body: Body, headers: &HeaderMap, idle_timeout: Duration) -> Self {
+        Self {
+            body: Some(body),
+            idle: Box::pin(sleep(idle_timeout)),
+            idle_timeout,
+            waiting: false,
+            held_back: headers.contains_key(header::EXPECT),
+        }
+    }
+
+    /// The length, where it was announced: by `Content-Length`, or by there being no body.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.body.as_ref().and_then(|body| body.size_hint().exact())
+    }
+
+    /// This body as a chunk of an upload.
+    pub(super) fn into_chunk(self, range: Option<ContentRange>) -> Chunk {
+        Chunk {
+            start: range.map(|range| range.start),
+            declared: range.map(ContentRange::len),
+            length: self.length(),
+            body: Box::pin(self),
+        }
+    }
+
+    /// This body as a whole, if it is no longer than `limit`.
+    pub(super) async fn read(mut self, limit: usize) -> Result<Bytes, Unread> {
+        let announced = usize::try_from(self.length().unwrap_or_default()).unwrap_or(usize::MAX);
+        if announced > limit {
+            return Err(Unread::TooLarge);
+        }
+        let mut whole = BytesMut::with_capacity(announced);
+        while let Some(bytes) = self.next().await {
+            let bytes = bytes.map_err(Unread::Torn)?;
+            if bytes.len() > limit - whole.len() {
+                return Err(Unread::TooLarge);
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole.freeze())
+    }
+}
+
+/// Why a body was not read as a whole.
+#[derive(Debug)]
+pub(super) enum Unread {
+    TooLarge,
+    Torn(Torn),
+}
+
+impl Stream for Incoming {
+    type Item = Result<Bytes, Torn>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        this.held_back = false;
+        loop {
+            let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
+            let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+                if !this.waiting {
+                    this.idle.as_mut().reset(Instant::now() + this.idle_timeout);
+                    this.waiting = true;
+                }
+                ready!(this.idle.as_mut().poll(cx));
+                this.body = None;
+                tracing::debug!("the sender of a body was silent for too long");
+                return Poll::Ready(Some(Err(Torn)));
+            };
+            this.waiting = false;
+            match frame {
+                Some(Ok(frame)) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
+                }
+                Some(Err(error)) => {
+                    this.body = None;
+                    tracing::debug!(%error, "a body broke off");
+                    return Poll::Ready(Some(Err(Torn)));
+                }
+                None => this.body = None,
+            }
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take()
+            && !body.is_end_stream()
+            && !self.held_back
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(timeout(DRAIN_TIME, drain(body)));
+        }
+    }
+}
+
+async fn drain(mut body: Body) {
+    let mut left = DRAIN_BYTES;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+        let Some(less) = left.checked_sub(length) else { return };
+        left = less;
+    }
+}
+
+/// A body of exactly `length` bytes. If the stream has fewer or more, the transfer breaks: a client must never take a
+/// part for the whole.
+pub(super) fn exactly(length: u64, stream: BoxStream<'static, store::Result<Bytes>>) -> Body {
+    Body::new(Exactly { left: length, stream })
+}
+
+struct Exactly {
+    left: u64,
+    stream: BoxStream<'static, store::Result<Bytes>>,
+}
+
+impl http_body::Body for Exactly {
+    type Data = Bytes;
+    type Error = store::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, store::Error>>> {
+        let wrong = |what: &str| {
+            let context = format!("a body is {what} than its length says");
+            Poll::Ready(Some(Err(store::Error::new(store::ErrorKind::Corrupt, context))))
+        };
+        match ready!(self.stream.poll_next_unpin(cx)) {
+            Some(Ok(bytes)) => match self.left.checked_sub(bytes.len() as u64) {
+                Some(left) => {
+                    self.left = left;
+                    Poll::Ready(Some(Ok(Frame::data(bytes))))
+                }
+                None => wrong("longer"),
+            },
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None if self.left == 0 => Poll::Ready(None),
+            None => wrong("shorter"),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn parts(parts: &[&'static str]) -> BoxStream<'static, store::Result<Bytes>> {
+        stream::iter(parts.iter().map(|it| Ok(Bytes::from_static(it.as_bytes()))).collect::<Vec<_>>()).boxed()
+    }
+
+    // BLOB-6
+    #[tokio::test]
+    async fn a_stream_that_is_shorter_or_longer_than_it_should_be_breaks_the_body() {
+        assert_eq!(exactly(5, parts(&["ab", "cde"])).collect().await.unwrap().to_bytes(), "abcde");
+        for length in [4, 6] {
+            assert!(exactly(length, parts(&["ab", "cde"])).collect().await.is_err(), "{length}");
+        }
+    }
+
+    // STATE-4
+    #[tokio::test]
+    async fn after_a_body_broke_off_there_is_nothing_more() {
+        let torn = stream::iter([Ok("a"), Err(std::io::Error::other("gone")), Ok("b")]);
+        let body = Body::from_stream(torn);
+        let incoming = Incoming::new(body, &HeaderMap::new(), Duration::from_secs(1));
+        let read: Vec<_> = incoming.collect().await;
+        assert_eq!(read, [Ok(Bytes::from_static(b"a")), Err(Torn)]);
+    }
+
+    // GEN-11
+    #[tokio::test(start_paused = true)]
+    async fn a_sender_may_take_forever_but_not_be_silent() {
+        let slow = stream::unfold(0, |at| async move {
+            sleep(Duration::from_secs(if at < 9 { 9 } else { 11 })).await;
+            Some((Ok::<_, std::io::Error>("x"), at + 1))
+        });
+        let incoming = Incoming::new(Body::from_stream(slow), &HeaderMap::new(), Duration::from_secs(10));
+        let read: Vec<_> = incoming.collect().await;
+        assert_eq!(read.len(), 10);
+        assert_eq!(read.last(), Some(&Err(Torn)));
+    }
+
+    // GEN-11: a store that takes its time is not the sender's silence
+    #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_nobody_asks_for_more_does_not_count() {
+        let body = Body::from_stream(parts(&["a", "b"]));
+        let mut incoming = Incoming::new(body, &HeaderMap::new(), Duration::from_secs(10));
+        assert_eq!(incoming.next().await, Some(Ok(Bytes::from_static(b"a"))));
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(incoming.next().await, Some(Ok(Bytes::from_static(b"b"))));
+        assert_eq!(incoming.next().await, None);
+    }
+
+    // MAN-6
+    #[tokio::test]
+    async fn a_whole_body_is_read_up_to_its_limit() {
+        for (limit, fits) in [(5, true), (4, false)] {
+            for body in [Body::from("abcde"), Body::from_stream(parts(&["ab", "cde"]))] {
+                let incoming = Incoming::new(body, &HeaderMap::new(), Duration::from_secs(1));
+                assert_eq!(incoming.read(limit).await.ok(), fits.then(|| Bytes::from_static(b"abcde")));
+            }
+        }
+    }
+}

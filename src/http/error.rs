@@ -1,0 +1,184 @@
+//! Refusals and failures on their way to the wire: one exhaustive map.
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, header::InvalidHeaderValue},
+    response::Response,
+};
+use serde_json::json;
+
+use super::{access::RequestId, body::Unread, route::RouteError};
+use crate::{
+    oci::{Code, DigestError, ErrorBody, ErrorEntry, MAX_MANIFEST},
+    registry::Error,
+    store,
+};
+
+/// After how many seconds what failed for now is worth another try.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Everything of a refusal's answer but the id of its request.
+#[derive(Debug)]
+pub(super) struct Failure(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    status: StatusCode,
+    errors: Errors,
+    headers: HeaderMap,
+}
+
+#[derive(Debug)]
+enum Errors {
+    /// The client's to mend, and so told in full.
+    Told(ErrorBody),
+    /// Ours: the client learns what it can do, the log learns why.
+    Logged { code: Code, message: &'static str, cause: String },
+}
+
+impl Failure {
+    pub(super) fn refuse(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
+        Self::new(status, Errors::Told(ErrorBody::new(ErrorEntry::new(code, message))))
+    }
+
+    /// The request is one that we do not do.
+    pub(super) fn unsupported(message: impl Into<String>) -> Self {
+        Self::refuse(StatusCode::BAD_REQUEST, Code::Unsupported, message)
+    }
+
+    pub(super) fn digest(message: impl Into<String>) -> Self {
+        Self::refuse(StatusCode::BAD_REQUEST, Code::DigestInvalid, message)
+    }
+
+    pub(super) fn method(allow: &'static str) -> Self {
+        Self::refuse(StatusCode::METHOD_NOT_ALLOWED, Code::Unsupported, "the method is not supported here")
+            .with(header::ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// What a panic leaves behind.
+    pub(super) fn panicked() -> Self {
+        Self::internal("the handler panicked".into())
+    }
+
+    fn internal(cause: String) -> Self {
+        let message = "internal error";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Errors::Logged { code: Code::Unknown, message, cause })
+    }
+
+    fn new(status: StatusCode, errors: Errors) -> Self {
+        Self(Box::new(Parts { status, errors, headers: HeaderMap::new() }))
+    }
+
+    #[must_use]
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.insert(name, value);
+        self
+    }
+
+    pub(super) fn into_response(self, id: &RequestId) -> Response {
+        let Parts { status, errors, headers } = *self.0;
+        let body = match errors {
+            Errors::Told(body) => body,
+            Errors::Logged { code, message, cause } => {
+                tracing::error!(request = %id, status = status.as_u16(), cause, "{message}");
+                ErrorBody::new(ErrorEntry::new(code, format!("{message} (request {id})")))
+            }
+        };
+        let mut response = Response::new(Body::from(body.to_json()));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        let refuse = |status, code| Self::refuse(status, code, message.clone());
+        match error {
+            Error::NameUnknown => refuse(StatusCode::NOT_FOUND, Code::NameUnknown),
+            Error::BlobUnknown(digest) => {
+                let entry = ErrorEntry::new(Code::BlobUnknown, message).with_detail(json!({ "digest": digest }));
+                Self::new(StatusCode::NOT_FOUND, Errors::Told(ErrorBody::new(entry)))
+            }
+            Error::UploadUnknown => refuse(StatusCode::NOT_FOUND, Code::BlobUploadUnknown),
+            Error::UploadInvalid(_) => refuse(StatusCode::BAD_REQUEST, Code::BlobUploadInvalid),
+            // Where the session stands is said by the headers that `uploads` adds.
+            Error::OutOfOrder(_) => refuse(StatusCode::RANGE_NOT_SATISFIABLE, Code::BlobUploadInvalid),
+            // Of a body that broke off mostly nobody is left to read this.
+            Error::SizeInvalid { .. } | Error::BodyTorn => refuse(StatusCode::BAD_REQUEST, Code::SizeInvalid),
+            Error::DigestMismatch { .. } => refuse(StatusCode::BAD_REQUEST, Code::DigestInvalid),
+            Error::ManifestUnknown => refuse(StatusCode::NOT_FOUND, Code::ManifestUnknown),
+            Error::ManifestInvalid(_) => refuse(StatusCode::BAD_REQUEST, Code::ManifestInvalid),
+            Error::ManifestBlobUnknown(digests) => {
+                let first = ErrorEntry::new(Code::ManifestBlobUnknown, message.clone());
+                let entry = |digest| first.clone().with_detail(json!({ "digest": digest }));
+                let mut entries = digests.iter().map(entry);
+                let first = ErrorBody::new(entries.next().unwrap_or_else(|| first.clone()));
+                Self::new(StatusCode::BAD_REQUEST, Errors::Told(entries.fold(first, ErrorBody::and)))
+            }
+            // Not MANIFEST_INVALID, upon which podman tries again in another format.
+            Error::TagConditionFailed => refuse(StatusCode::PRECONDITION_FAILED, Code::Denied),
+            Error::TooManyTags => refuse(StatusCode::URI_TOO_LONG, Code::Unsupported),
+            Error::Busy => refuse(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests).later(),
+            Error::Full => refuse(StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
+            Error::Store(error) => {
+                let (code, message) = (Code::TooManyRequests, "the store is unavailable; try again");
+                let errors = Errors::Logged { code, message, cause: sources(&error) };
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, errors).later()
+            }
+            Error::Corrupt(error) => Self::internal(sources(&error)),
+        }
+    }
+}
+
+impl Failure {
+    fn later(self) -> Self {
+        self.with(header::RETRY_AFTER, RETRY_AFTER)
+    }
+}
+
+fn sources(error: &store::Error) -> String {
+    error.source.as_ref().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+impl From<RouteError> for Failure {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::Unknown => Self::refuse(StatusCode::NOT_FOUND, Code::Unsupported, "there is no such endpoint"),
+            RouteError::Name(error) => Self::refuse(StatusCode::BAD_REQUEST, Code::NameInvalid, error.to_string()),
+        }
+    }
+}
+
+impl From<DigestError> for Failure {
+    fn from(error: DigestError) -> Self {
+        Self::digest(error.to_string())
+    }
+}
+
+impl From<Unread> for Failure {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge => {
+                let message = format!("a manifest has at most {MAX_MANIFEST} bytes");
+                Self::refuse(StatusCode::PAYLOAD_TOO_LARGE, Code::ManifestInvalid, message)
+            }
+            Unread::Torn(_) => Error::BodyTorn.into(),
+        }
+    }
+}
+
+/// What we wanted to say does not fit into a header: ours to mend.
+impl From<axum::http::Error> for Failure {
+    fn from(error: axum::http::Error) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+impl From<InvalidHeaderValue> for Failure {
+    fn from(error: InvalidHeaderValue) -> Self {
+        Self::internal(error.to_string())
+    }
+}
