@@ -1,1 +1,280 @@
-//! To come.
+//! Flags, then environment, then file, then defaults: read once into one typed [`Config`].
+//!
+//! Every setting is declared once, in the table below. The table gives its flag (`--data-dir`), its variable
+//! (`MARINA_DATA_DIR`), its key in the file (`data_dir`), its help, its type and its default. What no setting answers to
+//! is refused, with the nearest name: a misspelt setting that is silently ignored is worse than none.
+
+use std::{fmt, io, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use bytesize::ByteSize;
+use tracing_subscriber::filter::Targets;
+
+mod command;
+mod sources;
+mod value;
+
+pub use command::{Action, Invocation};
+use sources::{Given, Sources};
+pub use value::LogFormat;
+use value::{Kind, Value};
+
+/// One row of the table of settings.
+#[derive(Debug)]
+struct Setting {
+    name: &'static str,
+    value_name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    default: &'static str,
+}
+
+macro_rules! settings {
+    ($($(#[doc = $help:literal])+ $name:ident: $type:ty, $value_name:literal, $default:literal;)+) => {
+        /// What the operator decided. The limits that nobody needs to change are constants where they are used.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $($(#[doc = $help])+ pub $name: $type,)+
+        }
+
+        #[expect(non_upper_case_globals, reason = "a row is named like its setting")]
+        mod row {
+            use super::*;
+
+            $(pub(super) static $name: Setting = Setting {
+                name: stringify!($name),
+                value_name: $value_name,
+                help: concat!($($help),+).trim_ascii(),
+                kind: <$type as Value>::KIND,
+                default: $default,
+            };)+
+        }
+
+        static SETTINGS: &[&Setting] = &[$(&row::$name),+];
+
+        impl Config {
+            fn read(sources: &Sources) -> Result<Self, Error> {
+                Ok(Self { $($name: sources.read(&row::$name)?,)+ })
+            }
+        }
+    };
+}
+
+settings! {
+    /// Address and port to listen on
+    listen: SocketAddr, "ADDR", "127.0.0.1:5000";
+    /// Directory that holds the registry
+    data_dir: PathBuf, "DIR", "./registry-data";
+    /// Accept manifests that name blobs or manifests which the repository does not hold
+    allow_missing_references: bool, "BOOL", "false";
+    /// How long an unfinished upload is kept after its last chunk
+    upload_expiry: Duration, "TIME", "24h";
+    /// Memory for request bodies in flight, all of them together
+    memory: ByteSize, "SIZE", "32MiB";
+    /// How long a client may stay silent, or leave what it is sent unread; a slow one is never cut
+    idle_timeout: Duration, "TIME", "60s";
+    /// How long requests in flight may take to finish when the server is asked to stop
+    drain: Duration, "TIME", "30s";
+    /// Most connections at one time; further ones wait
+    max_connections: NonZeroU32, "COUNT", "10000";
+    /// What to log: a level, or levels by module such as info,hyper=debug
+    log: Targets, "FILTER", "info";
+    /// How to log: auto, human or json; auto is human on a terminal and json otherwise
+    log_format: LogFormat, "FORMAT", "auto";
+}
+
+/// A [`Config`] that remembers where each value came from. Displayed, it is a configuration file.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    pub config: Config,
+    given: Vec<(&'static Setting, Given)>,
+}
+
+impl Effective {
+    fn read(sources: &Sources) -> Result<Self, Error> {
+        let given = SETTINGS.iter().map(|setting| (*setting, sources.given(setting))).collect();
+        Ok(Self { config: Config::read(sources)?, given })
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (setting, given) in &self.given {
+            let value = match setting.kind {
+                Kind::Text => toml::Value::from(given.text.as_str()).to_string(),
+                Kind::Integer | Kind::Boolean => given.text.clone(),
+            };
+            writeln!(f, "{} = {value}  # {}", setting.name, given.origin)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no configuration. Each says where to look: a flag, a variable, or a line of a file.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What clap says about the command line, help and version included.
+    #[error(transparent)]
+    Usage(#[from] clap::Error),
+    #[error("cannot read the configuration file {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{origin}: {message}")]
+    Syntax { origin: Origin, message: String },
+    #[error("{origin}: there is no setting {name}{}", suggestion(nearest.as_deref()))]
+    Unknown { origin: Origin, name: String, nearest: Option<String> },
+    #[error("{origin}: {message}")]
+    Value { origin: Origin, message: String },
+}
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Flag(String),
+    Variable(String),
+    File { path: PathBuf, line: usize },
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "--{flag}"),
+            Self::Variable(variable) => f.write_str(variable),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsString, fs};
+
+    use super::*;
+
+    /// The effective configuration of a command line and an environment, or the text of the error.
+    fn read(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Effective, String> {
+        let arguments = ["marina-distribution"].iter().chain(arguments).map(OsString::from);
+        let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        Invocation::read(arguments, variables).map(|invocation| invocation.effective).map_err(|error| error.to_string())
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("marina.toml");
+        fs::write(&path, text).unwrap();
+        (dir, path.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn without_anything_the_defaults_hold() {
+        let config = read(&[], &[]).unwrap().config;
+        assert_eq!(config.listen.to_string(), "127.0.0.1:5000");
+        assert_eq!(config.data_dir, PathBuf::from("./registry-data"));
+        assert!(!config.allow_missing_references);
+        assert_eq!(config.upload_expiry, Duration::from_hours(24));
+        assert_eq!(config.memory, ByteSize::mib(32));
+        assert_eq!(config.log_format, LogFormat::Auto);
+    }
+
+    #[test]
+    fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
+        let (_dir, path) = file("drain = \"3s\"");
+        let drain =
+            |arguments: &[&str], variables: &[(&str, &str)]| read(arguments, variables).unwrap().config.drain.as_secs();
+        assert_eq!(drain(&[], &[]), 30);
+        assert_eq!(drain(&["--config", &path], &[]), 3);
+        assert_eq!(drain(&["--config", &path], &[("MARINA_DRAIN", "2s")]), 2);
+        assert_eq!(drain(&["--config", &path, "--drain", "1s"], &[("MARINA_DRAIN", "2s")]), 1);
+    }
+
+    #[test]
+    fn the_flag_that_names_the_file_beats_the_variable() {
+        let (_one, one) = file("drain = \"1s\"");
+        let (_two, two) = file("drain = \"2s\"");
+        let drain = |arguments: &[&str]| read(arguments, &[("MARINA_CONFIG", &two)]).unwrap().config.drain.as_secs();
+        assert_eq!(drain(&[]), 2);
+        assert_eq!(drain(&["--config", &one]), 1);
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_command() {
+        for arguments in [&["--drain", "1s"][..], &["--drain", "1s", "serve"], &["serve", "--drain", "1s"]] {
+            assert_eq!(read(arguments, &[]).unwrap().config.drain.as_secs(), 1, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_switch_can_be_turned_off_again() {
+        let on = [("MARINA_ALLOW_MISSING_REFERENCES", "true")];
+        assert!(read(&["--allow-missing-references"], &[]).unwrap().config.allow_missing_references);
+        assert!(read(&[], &on).unwrap().config.allow_missing_references);
+        assert!(!read(&["--allow-missing-references=false"], &on).unwrap().config.allow_missing_references);
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_with_the_nearest_name() {
+        let (_dir, path) = file("# a comment\nlissten = \"127.0.0.1:1\"\n");
+        assert_eq!(
+            read(&["--config", &path], &[]).unwrap_err(),
+            format!("{path}:2: there is no setting lissten; did you mean listen?")
+        );
+        assert_eq!(
+            read(&[], &[("MARINA_DATADIR", "x")]).unwrap_err(),
+            "MARINA_DATADIR: there is no setting datadir; did you mean MARINA_DATA_DIR?"
+        );
+        assert_eq!(
+            read(&[], &[("MARINA_CONFG", "x")]).unwrap_err(),
+            "MARINA_CONFG: there is no setting confg; did you mean MARINA_CONFIG?"
+        );
+        assert_eq!(read(&[], &[("MARINA_ZZZZZZ", "x")]).unwrap_err(), "MARINA_ZZZZZZ: there is no setting zzzzzz");
+    }
+
+    #[test]
+    fn the_variables_by_which_kubernetes_describes_services_are_ignored() {
+        let links = ["MARINA_SERVICE_HOST", "MARINA_PORT", "MARINA_PORT_5000_TCP_ADDR", "MARINA_UI_SERVICE_PORT_HTTP"];
+        for link in links {
+            assert!(read(&[], &[(link, "tcp://10.0.0.1:5000")]).is_ok(), "{link}");
+        }
+        let clash = |setting: &&&Setting| format!("_{}_", setting.name).contains("_port_");
+        assert!(SETTINGS.iter().find(clash).is_none(), "a setting named like a service link would be ignored");
+    }
+
+    #[test]
+    fn a_wrong_value_says_where_it_stands() {
+        let (_dir, path) = file("drain = \"1s\"\nmax_connections = \"many\"\n");
+        assert_eq!(read(&["--config", &path], &[]).unwrap_err(), format!("{path}:2: expected 10000, found a string"));
+        let (_dir, path) = file("\n\nlisten = \"nowhere\"\n");
+        assert!(read(&["--config", &path], &[]).unwrap_err().starts_with(&format!("{path}:3: expected an address")));
+        assert!(read(&[], &[("MARINA_DRAIN", "soon")]).unwrap_err().starts_with("MARINA_DRAIN: expected a time"));
+        assert!(read(&["--drain", "soon"], &[]).unwrap_err().starts_with("--drain: expected a time"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_says_which_line() {
+        let (_dir, path) = file("drain = \"1s\"\n= 3\n");
+        assert!(read(&["--config", &path], &[]).unwrap_err().starts_with(&format!("{path}:2: ")));
+    }
+
+    #[test]
+    fn what_is_displayed_reads_back_as_the_same_configuration() {
+        let odd =
+            ["--data-dir", "a \"quoted\" # dir", "--memory", "1234567", "--max-connections", "7", "--log", "warn"];
+        let given = read(&odd, &[("MARINA_ALLOW_MISSING_REFERENCES", "true")]).unwrap();
+        let (_dir, path) = file(&given.to_string());
+        assert_eq!(read(&["--config", &path], &[]).unwrap().config, given.config);
+    }
+
+    #[test]
+    fn what_is_displayed_says_where_each_value_came_from() {
+        let (_dir, path) = file("\nmemory = \"1MiB\"");
+        let shown = read(&["--config", &path, "--drain", "1s"], &[("MARINA_LOG", "warn")]).unwrap().to_string();
+        assert!(shown.contains(&format!("memory = \"1MiB\"  # {path}:2\n")), "{shown}");
+        assert!(shown.contains("drain = \"1s\"  # --drain\n"), "{shown}");
+        assert!(shown.contains("log = \"warn\"  # MARINA_LOG\n"), "{shown}");
+        assert!(shown.contains("listen = \"127.0.0.1:5000\"  # default\n"), "{shown}");
+    }
+}

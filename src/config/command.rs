@@ -1,0 +1,106 @@
+//! The command line.
+
+use std::{ffi::OsString, path::Path};
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use super::{
+    Effective, Error, Kind, Origin, SETTINGS, Setting,
+    sources::{self, Given, Layer, Sources},
+};
+
+const AFTER_HELP: &str = "\
+Every setting is a flag, a variable or a key of the file named by --config, in this order:
+--data-dir DIR, MARINA_DATA_DIR=DIR, data_dir = \"DIR\".
+
+Without a command, the server is started.";
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Run the registry.
+    Serve,
+    /// Verify what is stored.
+    Check,
+    /// Print the configuration.
+    Config,
+}
+
+/// What the operator asked for: one action, and the whole configuration.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    pub action: Action,
+    pub effective: Effective,
+}
+
+impl Invocation {
+    /// Reads arguments, the first of which is the name of the program, and variables, and the file if one is named.
+    pub fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Error> {
+        let matches = command().try_get_matches_from(arguments)?;
+        let (action, matches) = match matches.subcommand() {
+            Some(("check", matches)) => (Action::Check, matches),
+            Some(("config", matches)) => (Action::Config, matches),
+            Some((_, matches)) => (Action::Serve, matches),
+            None => (Action::Serve, &matches),
+        };
+        let flags = flags(matches);
+        let (environment, named) = sources::environment(variables)?;
+        let file = match matches.get_one::<OsString>("config").or(named.as_ref()) {
+            Some(path) => sources::file(Path::new(path))?,
+            None => Layer::new(),
+        };
+        let effective = Effective::read(&Sources(vec![flags, environment, file]))?;
+        Ok(Self { action, effective })
+    }
+}
+
+fn command() -> Command {
+    let about = [
+        ("serve", "Run the registry (the default)"),
+        ("check", "Verify what is stored: exits with 0 if all is well, 1 if not, 2 if it could not tell"),
+        ("config", "Print the configuration as a file, and where each value came from"),
+    ];
+    Command::new(env!("CARGO_PKG_NAME"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("An OCI Distribution registry")
+        .after_help(AFTER_HELP)
+        .disable_help_subcommand(true)
+        .subcommands(about.map(|(name, about)| Command::new(name).about(about)))
+        .next_help_heading("Settings")
+        .args(SETTINGS.iter().copied().map(flag))
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .value_parser(value_parser!(OsString))
+                .global(true)
+                .help("TOML file with settings [variable: MARINA_CONFIG] [default: none]"),
+        )
+}
+
+fn flag(setting: &'static Setting) -> Arg {
+    let flag = Arg::new(setting.name)
+        .long(kebab(setting.name))
+        .value_name(setting.value_name)
+        .global(true)
+        .help(format!("{} [default: {}]", setting.help, setting.default));
+    match setting.kind {
+        Kind::Boolean => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Kind::Text | Kind::Integer => flag,
+    }
+}
+
+fn flags(matches: &ArgMatches) -> Layer {
+    let given = |setting: &'static Setting| {
+        let text = matches.get_one::<String>(setting.name)?.clone();
+        Some((setting.name, Given { text, origin: Origin::Flag(kebab(setting.name)) }))
+    };
+    SETTINGS.iter().copied().filter_map(given).collect()
+}
+
+fn kebab(name: &str) -> String {
+    name.replace('_', "-")
+}
