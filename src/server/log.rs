@@ -1,0 +1,20 @@
+//! Log lines, on the standard error stream.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
+
+use crate::config::LogFormat;
+
+/// Starts logging, once for the whole process.
+pub fn start(filter: Targets, format: LogFormat) {
+    let terminal = io::stderr().is_terminal();
+    let human = match format {
+        LogFormat::Auto => terminal,
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(terminal);
+    let lines = if human { lines.boxed() } else { lines.json().flatten_event(true).boxed() };
+    registry().with(lines.with_filter(filter)).init();
+}
