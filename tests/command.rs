@@ -1,0 +1,236 @@
+//! The command as an operator meets it: the real binary, its arguments, its environment and its signals.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, ChildStderr, Command, Output, Stdio},
+};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+
+/// The binary, in an empty directory and with no variables but its own.
+fn marina(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_marina-distribution"));
+    command.env_clear().current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+fn run(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A server that runs until the test is over.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    /// What was logged, from the line after the first.
+    log: BufReader<ChildStderr>,
+    first_line: serde_json::Value,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = ["serve", "--listen", "127.0.0.1:0"].iter().chain(arguments);
+        let mut child = marina(dir.path()).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let first_line: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+        let address = first_line["address"].as_str().unwrap().parse().unwrap();
+        Self { child, address, log, first_line, _dir: dir }
+    }
+
+    fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).unwrap()
+    }
+
+    /// A connection that has sent the half of a request, and the server has read it.
+    fn begin(&self) -> TcpStream {
+        let mut client = self.connect();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n").unwrap();
+        // Nothing tells when a part of a header was read; but what comes later was answered.
+        for _ in 0..20 {
+            assert!(ask(self.connect()).starts_with("HTTP/1.1 "));
+        }
+        client
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Reads the log up to the line with this message.
+    fn wait_for(&mut self, message: &str) {
+        let mut lines = String::new();
+        loop {
+            let before = lines.len();
+            assert_ne!(self.log.read_line(&mut lines).unwrap(), 0, "the log ended without {message:?}: {lines}");
+            if lines[before..].contains(&format!("\"message\":\"{message}\"")) {
+                return;
+            }
+        }
+    }
+
+    fn exit_code(mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail if it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a request and reads until the server closes the connection.
+fn ask(mut client: TcpStream) -> String {
+    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_help_names_commands_settings_and_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, help, _) = run(marina(dir.path()).arg("--help"));
+    assert_eq!(code, 0);
+    for part in ["serve", "check", "config", "--listen <ADDR>", "127.0.0.1:5000", "./registry-data", "MARINA_DATA_DIR"]
+    {
+        assert!(help.contains(part), "{part} is missing:\n{help}");
+    }
+    let (code, version, _) = run(marina(dir.path()).arg("--version"));
+    assert_eq!((code, version.as_str()), (0, concat!("marina-distribution ", env!("CARGO_PKG_VERSION"), "\n")));
+}
+
+#[test]
+fn what_cannot_run_exits_with_2_and_one_line_that_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, stderr) = run(marina(dir.path()).args(["config", "--config", "none.toml"]));
+    assert_eq!(code, 2);
+    assert!(stderr.starts_with("error: cannot read the configuration file none.toml: No such file"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+
+    let (code, _, stderr) = run(marina(dir.path()).env("MARINA_LISTN", "x"));
+    assert_eq!(code, 2);
+    assert_eq!(stderr, "error: MARINA_LISTN: there is no setting listn; did you mean MARINA_LISTEN?\n");
+
+    let (code, _, stderr) = run(marina(dir.path()).arg("--listn"));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("'--listen'"), "{stderr}");
+}
+
+#[test]
+fn config_prints_the_strongest_of_four_sources_and_reads_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = "upload_expiry = '3h'\ndrain = '3s'\nidle_timeout = '3m'\n";
+    fs::write(dir.path().join("marina.toml"), file).unwrap();
+    let command = || {
+        let mut command = marina(dir.path());
+        command.env("MARINA_CONFIG", "marina.toml").env("MARINA_DRAIN", "2s").env("MARINA_UPLOAD_EXPIRY", "2h");
+        command.args(["config", "--upload-expiry", "1h"]);
+        command
+    };
+    let (code, printed, stderr) = run(&mut command());
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    for line in [
+        "upload_expiry = \"1h\"  # --upload-expiry",
+        "drain = \"2s\"  # MARINA_DRAIN",
+        "idle_timeout = \"3m\"  # marina.toml:3",
+        "memory = \"32MiB\"  # default",
+    ] {
+        assert!(printed.lines().any(|printed| printed == line), "{line} is missing:\n{printed}");
+    }
+
+    fs::write(dir.path().join("printed.toml"), &printed).unwrap();
+    let (code, again, _) = run(marina(dir.path()).args(["config", "--config", "printed.toml"]));
+    let values = |printed: &str| printed.parse::<toml::Table>().unwrap();
+    assert_eq!((code, values(&again)), (0, values(&printed)));
+}
+
+#[test]
+fn a_taken_address_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, stderr) = run(marina(dir.path()).args(["serve", "--listen", &address]));
+    assert_eq!(code, 2);
+    let expected = format!("error: cannot listen on {address}: Address already in use");
+    assert!(stderr.starts_with(&expected), "{stderr}");
+}
+
+#[test]
+fn the_first_line_says_version_address_and_directory() {
+    let server = Server::start(&[]);
+    assert_eq!(server.first_line["message"], "listening");
+    assert_eq!(server.first_line["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(server.first_line["data_dir"], "./registry-data");
+    assert_ne!(server.address.port(), 0);
+}
+
+#[test]
+fn a_request_in_flight_is_finished_after_sigterm_or_sigint() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Server::start(&["--drain", "1h"]);
+        let mut client = server.begin();
+        server.signal(signal);
+        server.wait_for("draining");
+        client.write_all(b"\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
+        assert_eq!(server.exit_code(), 0);
+    }
+}
+
+#[test]
+fn a_drain_that_does_not_end_in_time_is_cut_and_exits_with_1() {
+    let server = Server::start(&["--drain", "1ms"]);
+    let _client = server.begin();
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code(), 1);
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut server = Server::start(&["--drain", "1h"]);
+    let _client = server.begin();
+    server.signal(Signal::TERM);
+    server.wait_for("draining");
+    server.signal(Signal::INT);
+    assert_eq!(server.exit_code(), 1);
+}
+
+#[test]
+fn a_client_that_never_ends_its_header_is_cut() {
+    let server = Server::start(&["--idle-timeout", "100ms"]);
+    let mut client = server.connect();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "");
+}
+
+#[test]
+fn running_out_of_file_descriptors_is_outlived() {
+    let mut server = Server::start(&[]);
+    let none_left = Rlimit { current: Some(0), ..getrlimit(Resource::Nofile) };
+    let before = prlimit(Some(server.pid()), Resource::Nofile, none_left).unwrap();
+    let client = server.connect();
+    server.wait_for("cannot accept connections");
+    prlimit(Some(server.pid()), Resource::Nofile, before).unwrap();
+    assert!(ask(client).starts_with("HTTP/1.1 "));
+}
