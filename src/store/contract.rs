@@ -54,6 +54,7 @@ macro_rules! contract {
             completing_twice_leaves_the_object_right
             racing_completers_leave_the_object_right
             completing_with_no_parts_or_unknown_ones_makes_nothing
+            a_completed_upload_takes_no_more_parts
             an_aborted_upload_takes_no_more_parts
             uploads_of_one_key_are_apart
             an_object_of_parts_is_one_like_any_other

@@ -102,7 +102,7 @@ pub(crate) async fn parts_that_are_not_named_are_dropped(store: &dyn Store) {
 
 pub(crate) async fn a_single_part_may_be_of_any_size(store: &dyn Store) {
     let fair = fair(store.limits());
-    for (index, size) in [1, fair - 1, fair, fair + 1].into_iter().filter(|size| *size > 0).enumerate() {
+    for (index, size) in [0, 1, fair - 1, fair, fair + 1].into_iter().enumerate() {
         let mut writer = Writer::begin(store, &key(format!("a/{index}"))).await;
         writer.put(1, pattern(size, 1)).await;
         writer.complete().await;
@@ -252,6 +252,22 @@ pub(crate) async fn an_aborted_upload_takes_no_more_parts(store: &dyn Store) {
         assert_eq!(late.unwrap_err().kind, ErrorKind::NotFound);
     }
     assert_absent(store, &writer.upload.key).await;
+}
+
+pub(crate) async fn a_completed_upload_takes_no_more_parts(store: &dyn Store) {
+    let size = fair(store.limits());
+    for parts in 1..=2 {
+        let mut writer = Writer::begin(store, &key(format!("a/{parts}"))).await;
+        for number in 1..=parts {
+            writer.put(number, pattern(size, 1)).await;
+        }
+        writer.complete().await;
+        for previous in [None, writer.parts.last()] {
+            let late = store.put_part(&writer.upload, 3, pattern(size, 2), previous).await;
+            assert_eq!(late.unwrap_err().kind, ErrorKind::NotFound);
+        }
+        assert_is(store, &writer.upload.key, &writer.bytes).await;
+    }
 }
 
 pub(crate) async fn uploads_of_one_key_are_apart(store: &dyn Store) {

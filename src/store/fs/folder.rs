@@ -1,0 +1,192 @@
+//! The directory of the store: its folders, how they become durable, its locks.
+
+use std::{
+    fs::{File, create_dir_all},
+    io,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, statat, unlinkat},
+    io::Errno,
+};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::durable::{create_named, create_unnamed};
+
+/// How often something is tried whose folder keeps being removed below it. Each time somebody else got on.
+const TRIES: usize = 16;
+
+/// The directory of the store, open.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) fd: File,
+    /// Canonical.
+    pub(super) path: PathBuf,
+    /// Files without a name work here.
+    pub(super) unnamed: bool,
+}
+
+/// A held lock. All keys of one shard share it.
+#[derive(Debug)]
+pub(super) struct Shard {
+    /// The name, in any folder, under which the holder keeps bytes on their way.
+    pub(super) scratch: String,
+    /// Closing it gives the lock back.
+    _locked: File,
+}
+
+impl Root {
+    /// Opens the directory, after making sure that it can hold a store.
+    pub(super) fn open(path: &Path, unnamed: bool) -> io::Result<Self> {
+        create_dir_all(path)?;
+        let path = path.canonicalize()?;
+        for above in path.ancestors().skip(1) {
+            // Those that we may not even open are not ours: they were there before.
+            if let Ok(above) = File::open(above) {
+                above.sync_all()?;
+            }
+        }
+        let mut root = Self { fd: File::open(&path)?, path, unnamed };
+        for ours in [".locks", ".parts"] {
+            root.durable_folder(ours)?;
+        }
+        root.unnamed = root.probe()?;
+        Ok(root)
+    }
+
+    /// Writes a file to see that it can be done and how, and that names differ by case: tags do (NAME-5).
+    fn probe(&self) -> io::Result<bool> {
+        let name = format!(".probe-{}", new_id()?);
+        let unnamed = self.unnamed && create_unnamed(&self.fd, &name, b"").is_ok();
+        if !unnamed {
+            create_named(&self.fd, &self.lock(&name)?, &name, b"")?;
+        }
+        let folded = stat(&self.fd, &name.to_uppercase())?.is_some();
+        unlinkat(&self.fd, &name, AtFlags::empty())?;
+        if folded {
+            let why = "names on this file system do not differ by case, and the tags `Latest` and `latest` must";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        Ok(unnamed)
+    }
+
+    /// Opens a folder to look into it; `None` if it is not there.
+    pub(super) fn folder(&self, folder: &str) -> io::Result<Option<File>> {
+        match openat(&self.fd, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(opened) => Ok(Some(File::from(opened))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a folder to give something a name in it, making whatever is missing on the way to it.
+    ///
+    /// Whoever made a folder may not have synced the folder above it yet, so to find it there means nothing. Who has
+    /// synced says so with the sticky bit, which is never inherited: a folder that has it is durable, and so are all
+    /// above it. If a power failure takes the bit back, the next one syncs again.
+    ///
+    /// ```text
+    /// openat(root, folder) fstat(folder)                                              as a rule
+    /// mkdirat(above, name) openat(above, name) fstat(folder) fsync(above) fchmod(folder, +t)    the first time
+    /// ```
+    ///
+    /// Folders that have become empty are removed (see [`Root::remove_empty`]), so what is done in the folder may fail
+    /// with `NotFound`: put both into [`retry`].
+    pub(super) fn durable_folder(&self, folder: &str) -> io::Result<File> {
+        let opened = if let Some(opened) = self.folder(folder)? {
+            opened
+        } else {
+            let (above, name) = split(folder);
+            match mkdirat(self.durable_folder(above)?, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.folder(folder)?.ok_or(Errno::NOENT)?
+        };
+        let mode = Mode::from_raw_mode(fstat(&opened)?.st_mode);
+        if folder != "." && !mode.contains(Mode::SVTX) {
+            self.durable_folder(split(folder).0)?.sync_all()?;
+            // Where it cannot be had, the next one syncs again.
+            let _ = fchmod(&opened, mode | Mode::SVTX);
+        }
+        Ok(opened)
+    }
+
+    /// Removes a folder if nothing is left in it, so that a listing is not slowed down by what once was. Those at the top
+    /// stay: there are few, and they fill again.
+    pub(super) fn remove_empty(&self, folder: &str) {
+        if folder.contains('/') {
+            // It is not empty, as a rule.
+            let _ = unlinkat(&self.fd, folder, AtFlags::REMOVEDIR);
+        }
+    }
+
+    /// Waits for the lock of a key: `openat(.locks/<shard>) flock(EX)`.
+    pub(super) fn lock(&self, key: &str) -> io::Result<Shard> {
+        let [shard, ..]: [u8; 32] = Sha256::digest(key).into();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = File::from(openat(&self.fd, format!(".locks/{shard:02x}"), flags, Mode::from_raw_mode(0o644))?);
+        file.lock()?;
+        Ok(Shard { scratch: format!(".{shard:02x}"), _locked: file })
+    }
+}
+
+/// The folder of a key, and its name in there.
+pub(super) fn split(key: &str) -> (&str, &str) {
+    key.rsplit_once('/').unwrap_or((".", key))
+}
+
+/// What is under a name; `None` if nothing is. A name too long for the disk is nobody's.
+pub(super) fn stat(folder: &File, name: &str) -> io::Result<Option<(FileType, u64)>> {
+    match statat(folder, name, AtFlags::empty()) {
+        Ok(stat) => {
+            let size = u64::try_from(stat.st_size).map_err(io::Error::other)?;
+            Ok(Some((FileType::from_raw_mode(stat.st_mode), size)))
+        }
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// All names in a folder that may be part of keys or are segments, in no order, and whether they are folders.
+pub(super) fn names(folder: &File) -> io::Result<Vec<(String, bool)>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name.starts_with('.') {
+            continue;
+        }
+        let is_folder = match entry.file_type() {
+            FileType::Unknown | FileType::Symlink => {
+                stat(folder, name)?.is_some_and(|(kind, _)| kind == FileType::Directory)
+            }
+            known => known == FileType::Directory,
+        };
+        names.push((name.to_owned(), is_folder));
+    }
+    Ok(names)
+}
+
+/// Does something in a folder, again if the folder was removed meanwhile. Told how often it was tried before.
+pub(super) fn retry<T>(mut attempt: impl FnMut(usize) -> io::Result<T>) -> io::Result<T> {
+    let mut tries = 0;
+    loop {
+        match attempt(tries) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+pub(super) fn new_id() -> io::Result<Uuid> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}
+
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
+}

@@ -1,0 +1,100 @@
+//! Listings: an ordered walk that enters only what can matter for the page.
+
+use std::{collections::BTreeMap, io};
+
+use rustix::fs::FileType;
+
+use super::{
+    folder::{Root, names, stat},
+    segments::Segments,
+};
+use crate::store::{Entry, Key};
+
+impl Root {
+    /// In each folder on the way `openat getdents…`, and for each entry of the page `fstatat`.
+    ///
+    /// A folder stands in the order with its `/`, since its keys do: `a-b` < `a.b` < `a/b` < `a0`. The names of a folder
+    /// have to be read all, for the system has them in no order; whole folders are skipped.
+    pub(super) fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> io::Result<Vec<Entry>> {
+        let mut walk = Walk { root: self, prefix, after: after.unwrap_or_default(), limit, page: Vec::new() };
+        match prefix.rsplit_once('/') {
+            None => walk.folder("")?,
+            Some((folder, _)) if Key::parse(folder).is_some() => walk.folder(&format!("{folder}/"))?,
+            Some(_) => {}
+        }
+        Ok(walk.page)
+    }
+}
+
+struct Walk<'a> {
+    root: &'a Root,
+    prefix: &'a str,
+    /// Empty is before all keys.
+    after: &'a str,
+    limit: usize,
+    page: Vec<Entry>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Folder,
+    File,
+    Segments,
+}
+
+impl Walk<'_> {
+    /// Visits a folder; its path is empty or ends in `/`.
+    fn folder(&mut self, path: &str) -> io::Result<()> {
+        let Some(folder) = self.root.folder(if path.is_empty() { "." } else { path })? else { return Ok(()) };
+        let mut found = BTreeMap::new();
+        for (name, is_folder) in names(&folder)? {
+            let (name, kind) = match name.strip_suffix('#') {
+                Some(name) if is_folder => (name, Kind::Segments),
+                _ if is_folder => (name.as_str(), Kind::Folder),
+                _ => (name.as_str(), Kind::File),
+            };
+            // Whatever else lies around here is not ours, and need not even be readable.
+            if Key::parse(name).is_none() {
+                continue;
+            }
+            let text = match kind {
+                Kind::Folder => format!("{path}{name}/"),
+                Kind::File | Kind::Segments => format!("{path}{name}"),
+            };
+            if self.wants(&text, kind) {
+                found.insert(text, kind);
+            }
+        }
+        for (text, kind) in found {
+            if self.page.len() == self.limit {
+                break;
+            }
+            let size = match kind {
+                Kind::Folder => {
+                    self.folder(&text)?;
+                    continue;
+                }
+                Kind::File => {
+                    stat(&self.root.fd, &text)?.and_then(|(kind, size)| (kind == FileType::RegularFile).then_some(size))
+                }
+                Kind::Segments => Segments::open(self.root, &text)?.map(|segments| segments.size()),
+            };
+            // Gone meanwhile: absent.
+            if let (Some(size), Some(key)) = (size, Key::parse(text)) {
+                self.page.push(Entry { key, size });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this is a key of the listing, or a folder that may have some.
+    fn wants(&self, text: &str, kind: Kind) -> bool {
+        match kind {
+            Kind::Folder => {
+                (text.starts_with(self.prefix) || self.prefix.starts_with(text))
+                    && (text > self.after || self.after.starts_with(text))
+            }
+            Kind::File | Kind::Segments => text.starts_with(self.prefix) && text > self.after,
+        }
+    }
+}
