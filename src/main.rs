@@ -3,22 +3,29 @@
 use std::{
     env,
     error::Error,
+    fmt,
     io::{self, Write},
     process::ExitCode,
+    sync::Arc,
+    time::Duration,
 };
 
-use axum::Router;
 use marina_distribution::{
     config::{self, Action, Config, Invocation},
+    http,
+    registry::{self, Expired, Registry},
     server::{self, Ended, Stop},
+    store::fs::FsStore,
 };
 use tokio::runtime::Runtime;
-use tracing::info;
+use tracing::{info, warn};
 
 /// It ran, and found or left something that is not right.
 const NOT_WELL: u8 = 1;
 /// It could not run.
 const FAILED: u8 = 2;
+/// How often to look for what was begun and never ended.
+const EXPIRY_ROUND: Duration = Duration::from_hours(1);
 
 fn main() -> ExitCode {
     match run() {
@@ -56,7 +63,7 @@ fn on_runtime<T>(task: impl Future<Output = Result<T, Box<dyn Error>>>) -> Resul
 async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     server::log::start(config.log.clone(), config.log_format);
     let stop = Stop::on_signals()?;
-    let router = router(&config);
+    let registry = open(&config).await?;
     let listener = server::bind(config.listen).await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -69,26 +76,61 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
         drain: config.drain,
         max_connections: config.max_connections,
     };
-    match server::serve(listener, router, settings, stop).await {
+    let http = http::Settings { idle_timeout: config.idle_timeout, ..http::Settings::default() };
+    let router = http::router(Arc::clone(&registry), http);
+    let expiry = tokio::spawn(expire_for_ever(Arc::clone(&registry)));
+    let ended = server::serve(listener, router, settings, stop).await;
+    expiry.abort();
+    // Requests whose clients went away run to their end; what they do not finish in time is safe as after a crash.
+    let _ = tokio::time::timeout(config.drain, registry.settle()).await;
+    match ended {
         Ended::Drained => Ok(ExitCode::SUCCESS),
         Ended::Cut { .. } => Ok(ExitCode::from(NOT_WELL)),
     }
 }
 
 /// Where the rooms meet.
-fn router(_config: &Config) -> Router {
-    Router::new()
+async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
+    let store = FsStore::open(&config.data_dir)?;
+    let settings = registry::Settings {
+        allow_missing_references: config.allow_missing_references,
+        upload_expiry: config.upload_expiry,
+        memory: usize::try_from(config.memory.as_u64()).unwrap_or(usize::MAX),
+        ..registry::Settings::default()
+    };
+    Ok(Registry::open(Arc::new(store), settings).await?)
 }
 
-/// One line with all causes.
-fn fail(error: &dyn Error) -> ExitCode {
-    let mut line = format!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
+/// Looks for what was begun and never ended, once at the start and then every hour.
+async fn expire_for_ever(registry: Arc<Registry>) {
+    let mut rounds = tokio::time::interval(EXPIRY_ROUND);
+    loop {
+        rounds.tick().await;
+        match registry.expire().await {
+            Ok(expired) if expired == Expired::default() => {}
+            Ok(Expired { sessions, references }) => info!(sessions, references, "expired"),
+            Err(error) => warn!(error = %Causes(&error), "the next round goes on"),
+        }
     }
+}
+
+fn fail(error: &dyn Error) -> ExitCode {
     // Nothing is left to be done about a stream that takes no error.
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "error: {}", Causes(error));
     ExitCode::from(FAILED)
+}
+
+/// An error with all its causes, in one line.
+struct Causes<'a>(&'a dyn Error);
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
 }

@@ -247,7 +247,7 @@ mod tests {
         let body = Body::from_stream(parts(&["a", "b"]));
         let mut incoming = Incoming::new(body, &HeaderMap::new(), Duration::from_secs(10));
         assert_eq!(incoming.next().await, Some(Ok(Bytes::from_static(b"a"))));
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
         assert_eq!(incoming.next().await, Some(Ok(Bytes::from_static(b"b"))));
         assert_eq!(incoming.next().await, None);
     }
