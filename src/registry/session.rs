@@ -69,12 +69,14 @@ impl SessionKey {
     /// Reads the fleet's key, or makes it. Of replicas that start together one creates it and all use that.
     pub(crate) async fn load(store: &dyn Store) -> store::Result<Self> {
         let at = layout::session_key();
-        if store.read(&at).await?.is_none() {
-            // Lost or failed: the read below says what is there.
+        let mut found = store.read(&at).await?;
+        if found.is_none() {
+            // Lost: another replica made one at the same time, and the read below says which.
             let made = Bytes::copy_from_slice(&nonce::random::<32>());
             store.put(&at, made, Condition::Create).await?;
+            found = store.read(&at).await?;
         }
-        let key = store.read(&at).await?.and_then(|found| found.bytes.as_ref().try_into().ok());
+        let key = found.and_then(|found| found.bytes.as_ref().try_into().ok());
         key.map(Self).ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{at} is not a key")))
     }
 

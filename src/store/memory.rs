@@ -57,6 +57,11 @@ impl MemoryStore {
         Self { limits, state: Mutex::default() }
     }
 
+    /// How many multipart uploads are neither completed nor aborted.
+    pub fn open_uploads(&self) -> usize {
+        self.state().uploads.len()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // No code panics while it holds the lock, so a poisoned one is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
