@@ -1,22 +1,23 @@
 //! The store on a local directory, shared by any number of processes.
 //!
 //! ```text
-//! a/b/c             the object a/b/c
-//! a/b/c#/           the same, made of several segments: hard links named <start>-<length>, in hex
-//! .parts/<id>/      an open upload: its segments, each written by one writer, each named anew
-//! .parts/<id>.gone/ what is being dropped
-//! .locks/<shard>    a lock for all keys of one shard; <shard> is the first byte of the SHA-256 of the key
-//! a/b/.<shard>      bytes on their way to a name, owned by whoever holds that lock
+//! a/b/c                   the object a/b/c
+//! a/b/c#/                 the same, made of several segments: hard links named <start>-<length>, in hex
+//! a/b/.<shard>            bytes on their way to a name, owned by whoever holds the lock of the shard
+//! .parts/<id>/            an open upload: its segments, each written by one writer, each named anew
+//! .parts/<id>.gone/       what is being dropped
+//! .locks/<shard>          the lock of all keys of one shard: the first byte of the SHA-256 of the key
+//! .locks/<shard>.names    the same for folders: between listing one and replacing something in it
 //! ```
 //!
 //! * Names that start with `.` or end in `#` cannot occur in keys: they are ours, and invisible.
 //! * Bytes are durable before they get their name; the name is durable before the call returns `Ok`, or `Lost`.
 //! * A file never changes once it has the name of an object. A version is the SHA-256 of the bytes.
 //! * A folder that carries the sticky bit is known to be durable, and so are all above it (see `folder.rs`).
-//! * Readers take no lock. They may see a name a moment before it is durable. That does no harm where metadata reaches the
-//!   disk in the order of the calls, as on ext4 and XFS: nothing that is acknowledged later outlives it.
-//! * A crash leaves no object half there. It may leave bytes on their way (overwritten by the next), an upload (until it
-//!   is aborted), and empty folders. Nothing needs to be repaired or scanned at the next start.
+//! * Whoever reads an object takes no lock, and may see it a moment before it is durable. That does no harm where names
+//!   reach the disk in the order of the calls, as on ext4 and XFS: nothing that is acknowledged later outlives it.
+//! * A crash leaves no object half there. It may leave bytes on their way (removed by the next), an upload (until it is
+//!   aborted), and empty folders. Nothing needs to be repaired or scanned at the next start.
 //!
 //! The whole directory must be one file system: one with hard links, locks, and names that differ by case.
 

@@ -13,7 +13,7 @@ use rustix::{
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::durable::{create_named, create_unnamed};
+use super::durable::{FILE_MODE, create_named, create_unnamed};
 
 /// How often something is tried whose folder keeps being removed below it. Each time somebody else got on.
 const TRIES: usize = 16;
@@ -125,12 +125,37 @@ impl Root {
 
     /// Waits for the lock of a key: `openat(.locks/<shard>) flock(EX)`.
     pub(super) fn lock(&self, key: &str) -> io::Result<Shard> {
-        let [shard, ..]: [u8; 32] = Sha256::digest(key).into();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = File::from(openat(&self.fd, format!(".locks/{shard:02x}"), flags, Mode::from_raw_mode(0o644))?);
+        let shard = shard_of(key);
+        let file = self.lock_file(&shard)?;
         file.lock()?;
-        Ok(Shard { scratch: format!(".{shard:02x}"), _locked: file })
+        Ok(Shard { scratch: format!(".{shard}"), _locked: file })
     }
+
+    /// Waits until nobody reads the names in this folder, and lets nobody begin. For as short as it takes to put one file
+    /// in the place of another: tmpfs and btrfs give the name a new place in the folder, where who is reading the names
+    /// would miss it.
+    pub(super) fn lock_against_listing(&self, folder: &str) -> io::Result<File> {
+        let file = self.lock_file(&format!("{}.names", shard_of(folder)))?;
+        file.lock_shared()?;
+        Ok(file)
+    }
+
+    /// The other side of it.
+    pub(super) fn lock_for_listing(&self, folder: &str) -> io::Result<File> {
+        let file = self.lock_file(&format!("{}.names", shard_of(folder)))?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    fn lock_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        Ok(openat(&self.fd, format!(".locks/{name}"), flags, FILE_MODE)?.into())
+    }
+}
+
+fn shard_of(text: &str) -> String {
+    let [shard, ..]: [u8; 32] = Sha256::digest(text).into();
+    format!("{shard:02x}")
 }
 
 /// The folder of a key, and its name in there.

@@ -11,7 +11,8 @@ use super::{
 use crate::store::{Entry, Key};
 
 impl Root {
-    /// In each folder on the way `openat getdents…`, and for each entry of the page `fstatat`.
+    /// In each folder on the way `openat openat(.locks/<shard>.names) flock(EX) getdents…`, and for each entry of the page
+    /// `fstatat`.
     ///
     /// A folder stands in the order with its `/`, since its keys do: `a-b` < `a.b` < `a/b` < `a0`. The names of a folder
     /// have to be read all, for the system has them in no order; whole folders are skipped.
@@ -45,9 +46,13 @@ enum Kind {
 impl Walk<'_> {
     /// Visits a folder; its path is empty or ends in `/`.
     fn folder(&mut self, path: &str) -> io::Result<()> {
-        let Some(folder) = self.root.folder(if path.is_empty() { "." } else { path })? else { return Ok(()) };
+        let at = path.strip_suffix('/').unwrap_or(".");
+        let Some(folder) = self.root.folder(at)? else { return Ok(()) };
+        let locked = self.root.lock_for_listing(at)?;
+        let names = names(&folder)?;
+        drop(locked);
         let mut found = BTreeMap::new();
-        for (name, is_folder) in names(&folder)? {
+        for (name, is_folder) in names {
             let (name, kind) = match name.strip_suffix('#') {
                 Some(name) if is_folder => (name, Kind::Segments),
                 _ if is_folder => (name.as_str(), Kind::Folder),

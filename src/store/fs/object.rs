@@ -81,7 +81,7 @@ impl Root {
     /// openat(folder) openat(name) fstat read        another version: lost
     /// unlinkat(scratch) openat(scratch, O_EXCL)
     /// write fdatasync
-    /// renameat(scratch, name)
+    /// openat(.locks/<shard>.names) flock(SH) renameat(scratch, name)
     /// fsync(folder)
     /// ```
     ///
@@ -90,12 +90,13 @@ impl Root {
     /// the other, and at most a scratch file, which the next holder of the lock removes. An object made of segments is no
     /// register and never replaced.
     pub(super) fn replace(&self, key: &str, bytes: &[u8], version: &Version) -> io::Result<Put> {
-        let (folder, name) = split(key);
+        let (path, name) = split(key);
         let shard = self.lock(key)?;
-        let Some(folder) = self.folder(folder)? else { return Ok(Put::Lost) };
+        let Some(folder) = self.folder(path)? else { return Ok(Put::Lost) };
         let holds = self.has_version(key, version)?;
         if holds {
             write_scratch(&folder, &shard, bytes)?;
+            let _names = self.lock_against_listing(path)?;
             renameat(&folder, &shard.scratch, &folder, name)?;
         }
         folder.sync_all()?;

@@ -21,8 +21,20 @@ mod with_named_files {
     contract!(fixture(false));
 }
 
+/// Where replacing a file moves its name to another place in the folder.
+#[cfg(target_os = "linux")]
+mod on_tmpfs {
+    use super::*;
+
+    contract!(fixture_in("/dev/shm", true));
+}
+
 fn fixture(unnamed: bool) -> (FsStore, TempDir) {
-    let directory = TempDir::new().unwrap();
+    fixture_in(std::env::temp_dir(), unnamed)
+}
+
+fn fixture_in(place: impl AsRef<Path>, unnamed: bool) -> (FsStore, TempDir) {
+    let directory = TempDir::new_in(place).unwrap();
     let store = FsStore::open_with(directory.path(), unnamed).unwrap();
     assert_eq!(store.root.unnamed, unnamed);
     (store, directory)
