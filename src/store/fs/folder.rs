@@ -42,13 +42,16 @@ impl Root {
     pub(super) fn open(path: &Path, unnamed: bool) -> io::Result<Self> {
         create_dir_all(path)?;
         let path = path.canonicalize()?;
+        let fd = File::open(&path)?;
+        let disk = fstat(&fd)?.st_dev;
         for above in path.ancestors().skip(1) {
-            // Those that we may not even open are not ours: they were there before.
-            if let Ok(above) = File::open(above) {
-                above.sync_all()?;
+            // Those that we may not even open, and those on other disks, are not ours: they were there before.
+            match File::open(above) {
+                Ok(above) if fstat(&above)?.st_dev == disk => above.sync_all()?,
+                _ => break,
             }
         }
-        let mut root = Self { fd: File::open(&path)?, path, unnamed };
+        let mut root = Self { fd, path, unnamed };
         for ours in [".locks", ".parts"] {
             root.durable_folder(ours)?;
         }
