@@ -5,7 +5,7 @@
 //! each, in the file named after its noun, parses, calls and answers. What all answers have in common is put on in
 //! [`serve`].
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -14,7 +14,8 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response::Builder},
     response::Response,
 };
-use futures_util::FutureExt as _;
+use bytes::Bytes;
+use futures_util::{FutureExt as _, stream};
 use tracing::Instrument as _;
 
 use self::{
@@ -159,6 +160,12 @@ fn text(body: &'static str) -> Result<Response, Failure> {
 /// 200, for a body held in memory.
 fn content(media_type: &str, body: impl Into<Body>) -> Result<Response, Failure> {
     Ok(Response::builder().header(header::CONTENT_TYPE, media_type).body(body.into())?)
+}
+
+/// 204, which must not say a length. Of an empty body axum would say that it is 0.
+fn no_content() -> Result<Response, Failure> {
+    let nothing = stream::empty::<Result<Bytes, Infallible>>();
+    Ok(empty(StatusCode::NO_CONTENT).body(Body::from_stream(nothing))?)
 }
 
 /// An answer that is all in its head.

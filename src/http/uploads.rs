@@ -7,7 +7,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Call, blobs, empty, error::Failure};
+use super::{Call, blobs, empty, error::Failure, no_content};
 use crate::{
     oci::{Algorithm, Code, ContentRange, Digest, Repository},
     registry::{Error, Progress, SessionId, Whole},
@@ -42,12 +42,12 @@ pub(super) async fn start(call: Call, repository: Repository) -> Result<Response
         }
     }
     let id = registry.start_upload(&repository, algorithm);
-    progress(StatusCode::ACCEPTED, &repository, &Progress { id, received: 0 })
+    progress(accepted()?, &repository, &Progress { id, received: 0 })
 }
 
 pub(super) async fn status(call: Call, repository: Repository, id: SessionId) -> Result<Response, Failure> {
     let stands = call.registry.upload_status(&repository, id).await?;
-    progress(StatusCode::NO_CONTENT, &repository, &stands)
+    progress(no_content()?, &repository, &stands)
 }
 
 pub(super) async fn append(call: Call, repository: Repository, id: SessionId) -> Result<Response, Failure> {
@@ -61,7 +61,7 @@ pub(super) async fn append(call: Call, repository: Repository, id: SessionId) ->
         }
     };
     let appended = registry.append(&repository, id, body.into_chunk(range)).await;
-    progress(StatusCode::ACCEPTED, &repository, &appended.map_err(|error| refused(&repository, error))?)
+    progress(accepted()?, &repository, &appended.map_err(|error| refused(&repository, error))?)
 }
 
 pub(super) async fn finish(call: Call, repository: Repository, id: SessionId) -> Result<Response, Failure> {
@@ -81,7 +81,7 @@ pub(super) async fn finish(call: Call, repository: Repository, id: SessionId) ->
 
 pub(super) async fn cancel(call: Call, repository: Repository, id: SessionId) -> Result<Response, Failure> {
     call.registry.cancel_upload(&repository, id).await?;
-    Ok(empty(StatusCode::NO_CONTENT).body(Body::empty())?)
+    no_content()
 }
 
 /// By which algorithm the client means to name the blob. A hint: the closing PUT decides.
@@ -103,9 +103,12 @@ fn content_range(headers: &HeaderMap) -> Result<Option<ContentRange>, Failure> {
     })
 }
 
+fn accepted() -> Result<Response, Failure> {
+    Ok(empty(StatusCode::ACCEPTED).body(Body::empty())?)
+}
+
 /// Where a session stands, as it is said on success and when a chunk does not fit.
-fn progress(status: StatusCode, repository: &Repository, stands: &Progress) -> Result<Response, Failure> {
-    let mut response = empty(status).body(Body::empty())?;
+fn progress(mut response: Response, repository: &Repository, stands: &Progress) -> Result<Response, Failure> {
     response.headers_mut().extend(standing(repository, stands)?);
     Ok(response)
 }
