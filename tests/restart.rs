@@ -1,6 +1,6 @@
 //! The real command, killed with `kill -9` in the middle of an upload, and started again on the same directory.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
