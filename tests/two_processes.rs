@@ -8,11 +8,12 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use marina_distribution::store::{Condition, Key, Put, Span, Store, fs::FsStore};
+use tokio::time::Instant;
 
 const ROUNDS: usize = 60;
 const DIRECTORY: &str = "TWO_PROCESSES_DIRECTORY";
