@@ -8,13 +8,16 @@ pub(crate) mod raw;
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use marina_distribution::{
     http::{self, Settings},
     registry::{self, Registry},
+    server::{self, Ended, Stop},
     store::{
         Limits, Store,
         fs::FsStore,
@@ -33,7 +36,7 @@ pub(crate) struct Server {
     store: Arc<dyn Store>,
     settings: Settings,
     client: client::Client,
-    serving: JoinHandle<()>,
+    serving: JoinHandle<Ended>,
 }
 
 /// Runs a test on a fresh registry on every driver.
@@ -80,7 +83,12 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = http::router(registry, settings);
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let kept = server::Settings {
+            idle_timeout: settings.idle_timeout,
+            drain: Duration::ZERO,
+            max_connections: NonZeroU32::new(1024).unwrap(),
+        };
+        let serving = tokio::spawn(server::serve(listener, router, kept, Stop::default()));
         Self { address, store, settings, client: client::client(), serving }
     }
 
