@@ -628,11 +628,10 @@ async fn a_refused_body_without_end_is_not_read_without_end() {
     let mut chunk = b"100000\r\n".to_vec();
     chunk.extend(bytes(0x10_0000));
     chunk.extend(b"\r\n");
-    let mut closed = false;
-    for _ in 0..200 {
-        closed = closed || wire.try_to_say(&chunk).await.is_err();
+    // It ends, or this test does not.
+    while wire.try_to_say(&chunk).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(closed);
 }
 
 // STATE-1: nothing about a session is only in one process
