@@ -182,3 +182,48 @@ impl From<InvalidHeaderValue> for Failure {
         Self::internal(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::store::ErrorKind;
+
+    /// Status, `Retry-After`, and the error entries.
+    async fn sent(failure: impl Into<Failure>) -> (u16, Option<HeaderValue>, Vec<Value>) {
+        let response = failure.into().into_response(&RequestId::fresh());
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        let (head, body) = response.into_parts();
+        let body: Value = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+        (
+            head.status.as_u16(),
+            head.headers.get(header::RETRY_AFTER).cloned(),
+            body["errors"].as_array().unwrap().clone(),
+        )
+    }
+
+    // ERR-1, ERR-2, ERR-4, GEN-16: what the tests of the API do not come to
+    #[tokio::test]
+    async fn each_error_has_its_status_and_its_code() {
+        let damaged = || store::Error::new(ErrorKind::Corrupt, "data/00/secret");
+        for (error, status, code, again) in [
+            (Error::Busy, 503, "TOOMANYREQUESTS", true),
+            (Error::Store(store::Error::new(ErrorKind::Unavailable, "secret")), 503, "TOOMANYREQUESTS", true),
+            (Error::Full, 507, "DENIED", false),
+            (Error::Corrupt(damaged()), 500, "UNKNOWN", false),
+            (Error::BodyTorn, 400, "SIZE_INVALID", false),
+            (Error::NameUnknown, 404, "NAME_UNKNOWN", false),
+            (Error::TooManyTags, 414, "UNSUPPORTED", false),
+            (Error::TagConditionFailed, 412, "DENIED", false),
+            (Error::ManifestBlobUnknown(Vec::new()), 400, "MANIFEST_BLOB_UNKNOWN", false),
+        ] {
+            let name = format!("{error:?}");
+            let (is, retry_after, errors) = sent(error).await;
+            assert_eq!((is, retry_after.is_some(), errors.len()), (status, again, 1), "{name}");
+            assert_eq!(errors[0]["code"], code, "{name}");
+            assert!(!errors[0].to_string().contains("secret"), "{errors:?}");
+        }
+    }
+}
