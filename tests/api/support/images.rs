@@ -3,7 +3,7 @@
 use marina_distribution::oci::{Algorithm, Digest};
 use serde_json::{Value, json};
 
-use super::{Reply, Server};
+use super::{Reply, Server, id_of};
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -72,6 +72,20 @@ pub(crate) fn without(mut manifest: Value, field: &str) -> Value {
 }
 
 impl Server {
+    /// Makes the repository hold what the manifests of these tests name.
+    pub(crate) async fn stock(&self, repository: &str) {
+        self.push_blob(repository, "{}").await;
+        self.push_blob(repository, "layer").await;
+    }
+
+    /// The session stands where it should: by any of its URLs, and asking changes nothing.
+    pub(crate) async fn stands(&self, session: &str, range: &str) {
+        let (path, _) = session.split_once('?').unwrap_or((session, ""));
+        for reply in [self.get(session).await, self.head(session).await] {
+            reply.is(204).has("range", range).has("location", path).has("docker-upload-uuid", id_of(path));
+        }
+    }
+
     /// Starts a session; answers its URL.
     pub(crate) async fn start_upload(&self, repository: &str) -> String {
         self.post(&format!("/v2/{repository}/blobs/uploads/")).await.is(202).location()

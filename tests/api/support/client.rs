@@ -1,4 +1,4 @@
-use std::{future::IntoFuture, net::SocketAddr, pin::Pin};
+use std::{fmt, future::IntoFuture, net::SocketAddr, pin::Pin};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use bytes::Bytes;
@@ -23,7 +23,7 @@ fn client_of_http2() -> Client {
 }
 
 /// A request on its way.
-pub(crate) struct Send {
+pub(crate) struct Sending {
     client: Client,
     address: SocketAddr,
     method: String,
@@ -32,7 +32,7 @@ pub(crate) struct Send {
     body: BoxBody<Bytes, std::io::Error>,
 }
 
-impl Send {
+impl Sending {
     pub(super) fn new(client: Client, address: SocketAddr, method: &str, url: &str) -> Self {
         let body = Full::default().map_err(|never| match never {}).boxed();
         let headers = HeaderMap::new();
@@ -78,7 +78,7 @@ impl Send {
     }
 }
 
-impl IntoFuture for Send {
+impl IntoFuture for Sending {
     type Output = Reply;
     type IntoFuture = Pin<Box<dyn Future<Output = Reply>>>;
 
@@ -88,7 +88,6 @@ impl IntoFuture for Send {
 }
 
 /// An answer. Its methods assert.
-#[derive(Debug)]
 pub(crate) struct Reply {
     what: String,
     pub(crate) status: StatusCode,
@@ -156,7 +155,7 @@ impl Reply {
 
     #[track_caller]
     pub(crate) fn body_is(&self, body: impl AsRef<[u8]>) -> &Self {
-        assert_eq!(self.body.as_ref(), body.as_ref(), "{self:?}");
+        assert!(self.body.as_ref() == body.as_ref(), "another body: {self:?}");
         self
     }
 
@@ -164,6 +163,13 @@ impl Reply {
     pub(crate) fn json_is(&self, body: &Value) -> &Self {
         assert_eq!(self.json(), *body, "{self:?}");
         self
+    }
+
+    /// PUSH-12: the blob is in the repository.
+    #[track_caller]
+    pub(crate) fn is_created(&self, repository: &str, digest: &str) -> &Self {
+        self.is(201).has("location", &format!("/v2/{repository}/blobs/{digest}"));
+        self.has("docker-content-digest", digest).has("content-length", "0").body_is("")
     }
 
     /// A refusal with this code.
@@ -215,6 +221,14 @@ impl Reply {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = String::from_utf8_lossy(&self.body);
+        let start: String = body.chars().take(500).collect();
+        write!(f, "{}: {} {:?} {} bytes: {start}", self.what, self.status, self.headers, self.body.len())
     }
 }
 

@@ -1,10 +1,8 @@
 //! What real clients send, replayed: section 19 of the requirements. Each is asserted as strictly as that client is.
 
-#[cfg(test)]
-mod support;
-
 use serde_json::json;
-use support::{
+
+use super::support::{
     Reply, everywhere, id_of,
     images::{
         DOCKER_MANIFEST, EMPTY, NOWHERE, OCI_CONFIG, OCI_EMPTY, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, artifact, bytes,

@@ -1,15 +1,14 @@
 //! Referrers: section 15 of the requirements.
 
-#[cfg(test)]
-mod support;
-
 use serde_json::{Value, json};
-use support::{
+
+use super::support::{
     Server, everywhere,
     images::{
         BLAKE3, NOWHERE, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, artifact, descriptor, digest, image, index, sha256,
         sha512, with, without,
     },
+    in_memory,
 };
 
 /// The entries of a list of which this is the only page.
@@ -48,7 +47,7 @@ async fn what_nobody_refers_to_has_an_empty_list_whether_it_exists_or_not() {
 // REF-3
 #[tokio::test]
 async fn a_malformed_subject_is_invalid() {
-    let server = support::server().await;
+    let server = in_memory().await;
     for subject in ["sha256:zz", "v1", "sha256:", ":"] {
         server.get(&format!("/v2/a/referrers/{subject}")).await.refuses(400, "DIGEST_INVALID");
     }
@@ -146,7 +145,7 @@ async fn a_filter_matches_any_of_the_types_that_it_names() {
 // REF-7: as Go's url.Values leaves a plus that was not escaped
 #[tokio::test]
 async fn a_plus_in_a_filter_is_a_space_as_in_every_query() {
-    let server = support::server().await;
+    let server = in_memory().await;
     let reply = server.get(&format!("/v2/a/referrers/{NOWHERE}?artifactType=a/x+json")).await;
     reply.is(200).has("oci-filters-applied", "artifactType");
 }
@@ -184,7 +183,7 @@ async fn referrers_come_in_pages_only_when_asked_for_or_large_and_keep_their_fil
 // REF-8
 #[tokio::test]
 async fn a_page_of_referrers_stays_below_what_clients_read() {
-    let server = support::server().await;
+    let server = in_memory().await;
     server.push_blob("a", "{}").await;
     let large = "x".repeat(1_500_000);
     for it in 0..4 {

@@ -1,7 +1,5 @@
 //! What the tests of the API share: a registry on every driver, served over real TCP, and a small client.
 
-#![expect(dead_code, reason = "each test binary uses its own part of this")]
-
 mod client;
 pub(crate) mod images;
 pub(crate) mod raw;
@@ -27,7 +25,7 @@ use marina_distribution::{
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-pub(crate) use client::{Reply, Send};
+pub(crate) use client::{Reply, Sending};
 pub(crate) use raw::Raw;
 
 /// A registry that serves on a loopback port until it is dropped.
@@ -59,7 +57,7 @@ pub(crate) fn id_of(session: &str) -> &str {
 }
 
 /// A registry in memory, for tests of what no driver can change.
-pub(crate) async fn server() -> Server {
+pub(crate) async fn in_memory() -> Server {
     Server::start(memory(), Settings::default()).await
 }
 
@@ -73,7 +71,7 @@ pub(crate) fn directory_store(directory: &TempDir) -> Arc<dyn Store> {
 }
 
 /// Its parts are small, so that the blobs of these tests have many.
-fn memory() -> Arc<dyn Store> {
+pub(crate) fn memory() -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(Limits { min_part: 1024, part: 1024, max_part: 1024 * 1024, ..TINY_PARTS }))
 }
 
@@ -97,32 +95,32 @@ impl Server {
         Self::start(Arc::clone(&self.store), self.settings).await
     }
 
-    pub(crate) fn get(&self, url: &str) -> Send {
+    pub(crate) fn get(&self, url: &str) -> Sending {
         self.request("GET", url)
     }
 
-    pub(crate) fn head(&self, url: &str) -> Send {
+    pub(crate) fn head(&self, url: &str) -> Sending {
         self.request("HEAD", url)
     }
 
-    pub(crate) fn post(&self, url: &str) -> Send {
+    pub(crate) fn post(&self, url: &str) -> Sending {
         self.request("POST", url)
     }
 
-    pub(crate) fn patch(&self, url: &str) -> Send {
+    pub(crate) fn patch(&self, url: &str) -> Sending {
         self.request("PATCH", url)
     }
 
-    pub(crate) fn put(&self, url: &str) -> Send {
+    pub(crate) fn put(&self, url: &str) -> Sending {
         self.request("PUT", url)
     }
 
-    pub(crate) fn delete(&self, url: &str) -> Send {
+    pub(crate) fn delete(&self, url: &str) -> Sending {
         self.request("DELETE", url)
     }
 
-    pub(crate) fn request(&self, method: &str, url: &str) -> Send {
-        Send::new(self.client.clone(), self.address, method, url)
+    pub(crate) fn request(&self, method: &str, url: &str) -> Sending {
+        Sending::new(self.client.clone(), self.address, method, url)
     }
 
     /// A connection on which the bytes are the test's own.

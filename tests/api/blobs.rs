@@ -1,12 +1,11 @@
 //! Pulling, mounting and deleting blobs: sections 7, 11 and 16 of the requirements.
 
-#[cfg(test)]
-mod support;
-
 use marina_distribution::http::Settings;
-use support::{
-    Server, everywhere, everywhere_with,
+
+use super::support::{
+    Server, directory_store, everywhere, everywhere_with, files,
     images::{BLAKE3, EMPTY, NOWHERE, bytes, sha256, sha512},
+    in_memory,
 };
 
 // BLOB-1, GEN-4
@@ -77,7 +76,7 @@ async fn the_empty_blob_is_read_whole_whatever_the_range() {
 // BLOB-5, DIG-1, DIG-2, DIG-4
 #[tokio::test]
 async fn a_malformed_digest_is_invalid_and_an_unsupported_one_unknown() {
-    let server = support::server().await;
+    let server = in_memory().await;
     server.push_blob("a", "x").await;
     let short = &sha256("x")[..70];
     let upper = sha256("x").to_uppercase().replace("SHA256", "sha256");
@@ -115,7 +114,7 @@ async fn the_same_bytes_under_two_algorithms_are_two_blobs() {
 // PULL-8 as far as it holds for blobs
 #[tokio::test]
 async fn a_blob_that_the_client_has_is_not_sent_again() {
-    let server = support::server().await;
+    let server = in_memory().await;
     let digest = server.push_blob("a", "x").await;
     let url = format!("/v2/a/blobs/{digest}");
     for tag in
@@ -156,7 +155,7 @@ async fn a_range_is_sent_exactly_and_says_where_it_lies() {
 // RANGE-2
 #[tokio::test]
 async fn a_range_beyond_the_end_is_not_satisfiable() {
-    let server = support::server().await;
+    let server = in_memory().await;
     let digest = server.push_blob("a", bytes(2048)).await;
     for range in ["bytes=2048-", "bytes=5000-10000", "bytes=500-0", "bytes=-0"] {
         let reply = server.get(&format!("/v2/a/blobs/{digest}")).header("range", range).await;
@@ -167,7 +166,7 @@ async fn a_range_beyond_the_end_is_not_satisfiable() {
 // RANGE-6
 #[tokio::test]
 async fn a_range_that_is_not_understood_or_of_other_bytes_is_ignored() {
-    let server = support::server().await;
+    let server = in_memory().await;
     let content = bytes(100);
     let digest = server.push_blob("a", &content).await;
     let url = format!("/v2/a/blobs/{digest}");
@@ -218,10 +217,10 @@ async fn several_ranges_come_as_the_parts_of_one_body() {
 #[tokio::test]
 async fn a_blob_cut_short_on_disk_is_never_sent_as_if_it_were_whole() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(support::directory_store(&directory), Settings::default()).await;
+    let server = Server::start(directory_store(&directory), Settings::default()).await;
     let digest = server.push_blob("a", bytes(500_000)).await;
     let mut cut = 0;
-    for file in support::files(&directory.path().join("data")) {
+    for file in files(&directory.path().join("data")) {
         if file.metadata().unwrap().len() == 500_000 {
             let mut permissions = file.metadata().unwrap().permissions();
             #[expect(clippy::permissions_set_readonly_false, reason = "a file of the test's own")]
@@ -332,7 +331,7 @@ async fn a_deleted_blob_is_gone_here_at_once_and_nowhere_else() {
 // DEL-4
 #[tokio::test]
 async fn a_blob_that_is_not_there_cannot_be_deleted() {
-    let server = support::server().await;
+    let server = in_memory().await;
     server.push_blob("a", "x").await;
     server.delete(&format!("/v2/a/blobs/{NOWHERE}")).await.refuses(404, "BLOB_UNKNOWN");
     server.delete(&format!("/v2/never/blobs/{NOWHERE}")).await.is(404);

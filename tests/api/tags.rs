@@ -1,12 +1,11 @@
 //! The lists of tags and of repositories: sections 14 and 17 of the requirements.
 
-#[cfg(test)]
-mod support;
-
 use serde_json::json;
-use support::{
+
+use super::support::{
     Server, everywhere,
     images::{OCI_MANIFEST, digest, image, sha256},
+    in_memory,
 };
 
 /// A repository of an image under each of these tags.
@@ -143,7 +142,7 @@ async fn a_tag_that_comes_or_goes_is_listed_so_at_once() {
 // TAGS-10: by default at least a thousand
 #[tokio::test]
 async fn without_n_a_thousand_tags_come_at_once() {
-    let server = support::server().await;
+    let server = in_memory().await;
     server.push_blob("a", "{}").await;
     let bytes = image(&[]).to_string();
     let names: Vec<_> = (0..1000).map(|it| format!("t{it:04}")).collect();
