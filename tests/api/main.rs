@@ -12,6 +12,10 @@ mod clients;
 #[cfg(test)]
 mod deletes;
 #[cfg(test)]
+mod general;
+#[cfg(test)]
+mod input;
+#[cfg(test)]
 mod manifests;
 #[cfg(test)]
 mod referrers;
