@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Deadline, Error, Registry, Result, layout,
     pending::{Dropped, DroppedWhat, PendingBlob},
-    register::{JsonValue, LIVE_AT_LEAST, Seen, State, Written},
+    register::{JsonValue, LIVE_AT_LEAST, Seen, Written},
 };
 use crate::{
     oci::{Digest, Repository},
@@ -150,12 +150,13 @@ impl Registry {
             // From here on no collector that has not condemned the record yet will: it sees the reference in flight.
             let record = layout::record(digest);
             let (held, recorded) = try_join(theirs.read(self.store()), record.read(self.store())).await?;
-            let Some(held) = held.live() else {
+            // What is held already may be mounted from anywhere.
+            let Some(held) = held.live().or(over.live()) else {
                 self.drop_later(pending);
                 return Ok(false);
             };
-            let Some(lifted) = self.lift_record(digest, recorded).await?.filter(|record| held.agrees_with(record))
-            else {
+            let lifted = record.lift(self.store(), recorded).await?;
+            let Some(lifted) = lifted.filter(|record| held.agrees_with(record)) else {
                 self.drop_later(pending);
                 return Ok(false);
             };
@@ -226,7 +227,7 @@ impl Registry {
         if seen.present().is_some() {
             // It was there before our reference in flight was; is it still?
             let now = register.read(self.store()).await?;
-            return self.lift_record(digest, now).await;
+            return Ok(register.lift(self.store(), now).await?);
         }
         // Bytes first: if we stop here nothing names them but the reference in flight.
         source.bring(self, digest, size).await?;
@@ -234,42 +235,15 @@ impl Registry {
         let ours = Record::new(size, data);
         match register.publish(self.store(), &seen, &ours).await? {
             Written::Done => Ok(Some(ours)),
-            Written::Lost(now) | Written::Unclear(now) => self.lift_record(digest, now).await,
+            Written::Lost(now) | Written::Unclear(now) => Ok(register.lift(self.store(), now).await?),
         }
     }
 
-    /// The record as it stands, lifted if it is condemned; `None` where there is none. Only after a reference in flight
-    /// has been written: then who condemns it later sees that, and who condemned it before loses here.
-    async fn lift_record(&self, digest: &Digest, mut seen: Seen<Record>) -> Result<Option<Record>> {
-        loop {
-            match seen.state {
-                State::Live(record) => return Ok(Some(record)),
-                State::Absent | State::Gone { .. } => return Ok(None),
-                State::Condemned(ref record) => {
-                    let record = record.clone();
-                    match layout::record(digest).publish(self.store(), &seen, &record).await? {
-                        Written::Done => return Ok(Some(record)),
-                        Written::Lost(now) | Written::Unclear(now) => seen = now,
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether the repository holds the blob, with its size; lifted if it is condemned. As for [`Self::lift_record`].
+    /// Whether the repository holds the blob, with its size; lifted if it is condemned.
     pub(crate) async fn lift_holder(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
         let register = layout::holder(digest, repository);
-        let mut seen = register.read(self.store()).await?;
-        loop {
-            match seen.state {
-                State::Live(holder) => return Ok(Some(holder.size)),
-                State::Absent | State::Gone { .. } => return Ok(None),
-                State::Condemned(ref holder) => match register.publish(self.store(), &seen, holder).await? {
-                    Written::Done => return Ok(Some(holder.size)),
-                    Written::Lost(now) | Written::Unclear(now) => seen = now,
-                },
-            }
-        }
+        let seen = register.read(self.store()).await?;
+        Ok(register.lift(self.store(), seen).await?.map(|holder| holder.size))
     }
 
     /// Writes a reference in flight.

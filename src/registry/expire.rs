@@ -9,6 +9,8 @@ use super::{
     Error, Registry, Result,
     blob::Record,
     layout,
+    manifest::StoredManifest,
+    pages::Pages,
     pending::{self, Dropped, DroppedWhat, PendingBlob, PendingManifest},
     register::{Register, Seen, State, Value, Written},
     session::{self, SessionId},
@@ -28,9 +30,6 @@ pub struct Expired {
     pub references: u64,
 }
 
-/// How many keys one list call asks for.
-const LIST: usize = 1000;
-
 impl Registry {
     /// Looks through all sessions and references in flight, and ends those that are older than they may be. Any number
     /// of replicas may do so at the same time, and each may stop anywhere: the next round goes on.
@@ -38,20 +37,20 @@ impl Registry {
         let mut expired = Expired::default();
         let mut after = None;
         while let Some(session) = self.next_session(&mut after).await? {
-            expired.sessions += u64::from(self.expire_session(session).await?);
+            expired.sessions += u64::from(go_on(self.expire_session(session).await, &layout::session(session))?);
         }
         for prefix in layout::PENDING_BLOBS {
             let mut pages = Pages::new(prefix);
             while let Some(keys) = pages.next(self.store()).await? {
                 for key in keys {
-                    expired.references += u64::from(self.expire_blob_reference(&key).await?);
+                    expired.references += u64::from(go_on(self.expire_blob_reference(&key).await, &key)?);
                 }
             }
         }
         let mut pages = Pages::new(layout::PENDING_MANIFESTS);
         while let Some(keys) = pages.next(self.store()).await? {
             for key in keys {
-                expired.references += u64::from(self.expire_manifest_reference(&key).await?);
+                expired.references += u64::from(go_on(self.expire_manifest_reference(&key).await, &key)?);
             }
         }
         Ok(expired)
@@ -128,12 +127,10 @@ impl Registry {
                 }
             }
             let record = layout::record(&digest).read(self.store()).await?;
-            if let Some(record) = record.present()
-                && record.data()? == upload.key
-            {
-                return Ok(true);
+            let named = record.present().map(Record::data).transpose()?;
+            if named.as_ref() != Some(&upload.key) {
+                self.store().delete(&upload.key).await?;
             }
-            self.store().delete(&upload.key).await?;
         }
         self.store().abort(upload).await?;
         Ok(true)
@@ -168,13 +165,8 @@ impl Registry {
             return Ok(false);
         }
         let stored = fence(self.store(), &layout::manifest(&entry.repository, &entry.digest)).await?;
-        if let (Some(stored), Some(subject)) = (stored.present(), &entry.subject) {
-            let listed = layout::referrer(&entry.repository, subject, &entry.digest).read(self.store()).await?;
-            if listed.live().is_none() {
-                let parsed = Manifest::parse(Some(stored.media_type()), &stored.bytes);
-                let parsed = parsed.map_err(|error| Error::ManifestInvalid(error.to_string()))?;
-                self.complete_push(&entry.repository, &entry.digest, parsed, stored.bytes.clone()).await?;
-            }
+        if let Some(stored) = stored.present() {
+            self.complete_manifest(&entry, stored).await?;
         }
         let what = DroppedWhat::Manifest { digest: entry.digest };
         // If we stop between these two, both name it, and the next round does this again.
@@ -183,8 +175,40 @@ impl Registry {
         Ok(true)
     }
 
+    /// Publishes what a push that died after its manifest left out, and shuts it out of its tags where only its reference
+    /// in flight says that it meant to set them.
+    async fn complete_manifest(self: &Arc<Self>, entry: &PendingManifest, stored: &StoredManifest) -> Result<()> {
+        self.ensure_repository(&entry.repository).await?;
+        if let Some(subject) = &entry.subject {
+            let listed = layout::referrer(&entry.repository, subject, &entry.digest).read(self.store()).await?;
+            if listed.live().is_none() {
+                let parsed = Manifest::parse(Some(stored.media_type()), &stored.bytes);
+                let parsed = parsed.map_err(|error| Error::ManifestInvalid(error.to_string()))?;
+                self.complete_push(&entry.repository, &entry.digest, parsed, stored.bytes.clone()).await?;
+            }
+        }
+        if stored.links.more_tags {
+            for tag in &entry.tags {
+                let register = layout::tag(&entry.repository, tag);
+                while !register.refresh(self.store(), &register.read(self.store()).await?).await? {}
+            }
+        }
+        Ok(())
+    }
+
     fn is_old(&self, at: u64) -> bool {
         at.saturating_add(self.settings.grace.as_secs()) < self.now()
+    }
+}
+
+/// One damaged entry must not keep all others from expiring: it stays where it is, and the log says so.
+fn go_on(expired: Result<bool>, what: &impl std::fmt::Display) -> Result<bool> {
+    match expired {
+        Err(error @ (Error::Corrupt(_) | Error::ManifestInvalid(_))) => {
+            tracing::error!(%what, %error, "cannot expire");
+            Ok(false)
+        }
+        expired => expired,
     }
 }
 
@@ -198,28 +222,4 @@ async fn fence<T: Value>(store: &dyn Store, register: &Register<T>) -> Result<Se
         }
     }
     Ok(seen)
-}
-
-/// Walks a list page by page.
-struct Pages {
-    prefix: String,
-    after: Option<Key>,
-    done: bool,
-}
-
-impl Pages {
-    fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), after: None, done: false }
-    }
-
-    async fn next(&mut self, store: &dyn Store) -> Result<Option<Vec<Key>>> {
-        if self.done {
-            return Ok(None);
-        }
-        let keys = store.list(&self.prefix, self.after.as_ref(), LIST).await?;
-        let keys: Vec<Key> = keys.into_iter().map(|entry| entry.key).collect();
-        self.done = keys.len() < LIST;
-        self.after = keys.last().cloned();
-        Ok(Some(keys))
-    }
 }

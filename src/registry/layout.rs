@@ -133,7 +133,12 @@ pub(crate) fn pending_blobs(digest: &Digest) -> String {
 }
 
 pub(crate) fn pending_manifest(repository: &Repository, id: Uuid) -> Key {
-    key(format!("{PENDING_MANIFESTS}{}/{id}", flat(repository)))
+    key(format!("{}{id}", pending_manifests(repository)))
+}
+
+/// The prefix of a repository's manifest pushes in flight.
+pub(crate) fn pending_manifests(repository: &Repository) -> String {
+    format!("{PENDING_MANIFESTS}{}/", flat(repository))
 }
 
 pub(crate) fn dropped(id: Uuid) -> Key {

@@ -38,6 +38,7 @@ mod expire;
 mod layout;
 pub(crate) mod manifest;
 mod nonce;
+mod pages;
 mod pending;
 mod referrers;
 mod register;

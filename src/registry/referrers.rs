@@ -10,6 +10,7 @@ use lru::LruCache;
 
 use super::{
     PARALLEL, Page, PageRequest, Registry, Result, layout,
+    pages::LIST,
     register::{JsonValue, LIVE_AT_LEAST},
 };
 use crate::{
@@ -29,8 +30,6 @@ const CACHED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 const CACHED_BYTES: usize = 4096;
 /// The size of a page. Clients read 4 MiB; the rest is room for what surrounds the descriptors.
 const PAGE_BYTES: usize = (4 << 20) - (64 << 10);
-/// How many keys one list call asks for at most.
-const LIST: usize = 1000;
 
 impl Registry {
     /// Manifests of this repository that name the subject, in the order of their digests. Empty for what nobody knows.

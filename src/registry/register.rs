@@ -106,6 +106,33 @@ impl<T: Value> Register<T> {
         .await
     }
 
+    /// What is there as it was seen, made live again if it is condemned; `None` where nothing is. Only after a reference in
+    /// flight has been written: then who condemns it later sees that, and who condemned it before loses here.
+    pub(crate) async fn lift(&self, store: &dyn Store, mut seen: Seen<T>) -> store::Result<Option<T>> {
+        loop {
+            match seen.state {
+                State::Live(value) => return Ok(Some(value)),
+                State::Absent | State::Gone { .. } => return Ok(None),
+                State::Condemned(ref value) => match self.publish(store, &seen, value).await? {
+                    Written::Done => return Ok(seen.into_present()),
+                    Written::Lost(now) | Written::Unclear(now) => seen = now,
+                },
+            }
+        }
+    }
+
+    /// Writes something new that says the same over exactly what was seen: whoever read it before loses. `false`: it has
+    /// changed already.
+    pub(crate) async fn refresh(&self, store: &dyn Store, seen: &Seen<T>) -> store::Result<bool> {
+        let written = match &seen.state {
+            State::Live(value) => self.publish(store, seen, value).await?,
+            State::Condemned(_) => return Ok(true),
+            State::Absent => self.bury(store, seen, false).await?,
+            State::Gone { by_client } => self.bury(store, seen, *by_client).await?,
+        };
+        Ok(written.is_done())
+    }
+
     /// Writes a tombstone over exactly what was seen.
     pub(crate) async fn bury(&self, store: &dyn Store, over: &Seen<T>, by_client: bool) -> store::Result<Written<T>> {
         let state = if by_client { 'd' } else { 'g' };
@@ -197,6 +224,13 @@ impl<T> Seen<T> {
     /// The value, where there is one: live, or condemned and not yet gone.
     pub(crate) fn present(&self) -> Option<&T> {
         match &self.state {
+            State::Live(value) | State::Condemned(value) => Some(value),
+            State::Absent | State::Gone { .. } => None,
+        }
+    }
+
+    fn into_present(self) -> Option<T> {
+        match self.state {
             State::Live(value) | State::Condemned(value) => Some(value),
             State::Absent | State::Gone { .. } => None,
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Registry, Result, layout,
+    pages::LIST,
     pending::{Dropped, DroppedWhat},
     register::{JsonValue, LIVE_AT_LEAST, Written},
 };
@@ -51,8 +52,8 @@ pub struct Page<T> {
 
 /// The most that one page of tags or repositories holds. At 128 bytes a tag it stays far below the 4 MiB that clients read.
 const MAX_PAGE: usize = 10_000;
-/// How many keys one list call asks for at most.
-const LIST: usize = 1000;
+/// How many keys the first list call asks for at least.
+const FIRST: usize = 100;
 
 impl RepositoryExists {
     pub(crate) fn of(repository: &Repository) -> Self {
@@ -134,14 +135,18 @@ impl Registry {
         // A `last` that could not be in the list still has its place in the order: start before it and skip.
         let mut after = last.and_then(from);
         let mut found = Vec::new();
+        let mut after_first = false;
         loop {
-            let wanted = (limit - found.len()).min(LIST);
+            // As many as are missing, and at first not many more; a run of tombstones is stepped over a whole list at a time.
+            let wanted = if after_first { LIST } else { limit.clamp(FIRST, LIST) };
+            after_first = true;
             let page = self.store().list(prefix, after.as_ref(), wanted).await?;
             let is_last = page.len() < wanted;
             after = page.last().map(|entry| entry.key.clone());
             let live = page.iter().filter(|entry| entry.size >= LIVE_AT_LEAST).filter_map(|entry| parse(&entry.key));
             found.extend(live.filter(|name| last.is_none_or(|last| name.as_ref() > last)));
             if is_last || found.len() >= limit {
+                found.truncate(limit);
                 return Ok(found);
             }
         }

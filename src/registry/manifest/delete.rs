@@ -6,11 +6,12 @@ use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 
 use super::StoredManifest;
 use crate::{
-    oci::{Descriptor, Digest, Repository},
+    oci::{Descriptor, Digest, Repository, Tag},
     registry::{
         Deadline, Error, PARALLEL, Registry, Result, layout,
-        pending::{Dropped, DroppedWhat},
-        register::{Register, Seen, State, Written},
+        pages::Pages,
+        pending::{self, Dropped, DroppedWhat, PendingManifest},
+        register::{Register, Seen, State},
         tag::TagTarget,
     },
 };
@@ -29,30 +30,45 @@ impl Registry {
 
     async fn delete_manifest_to_the_end(&self, repository: &Repository, digest: &Digest) -> Result<()> {
         let register = layout::manifest(repository, digest);
-        let seen = register.read(self.store()).await?;
-        let manifest = seen.present().ok_or(Error::ManifestUnknown)?;
+        let mut seen = register.read(self.store()).await?;
+        if seen.present().is_none() {
+            return Err(Error::ManifestUnknown);
+        }
         // The collector learns of it first. If we stop anywhere from here on, it looks at what is left.
         let what = DroppedWhat::Manifest { digest: *digest };
         Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store()).await?;
         let mut deadline = self.deadline();
-        loop {
-            let hanging = self.read_hanging(repository, digest, manifest).await?;
-            // Unchanged since before those reads: then every push whose tags could point here has named them in the
-            // header that we read, or will lose against what we write below. Changed: it was pushed again or deleted,
-            // and this delete took effect just before.
-            if !register.read(self.store()).await?.is_same(&seen) {
+        while let Some(manifest) = seen.present() {
+            if self.delete_as_seen(repository, digest, &seen, manifest, &deadline).await? {
                 return Ok(());
             }
-            if self.take_down(digest, hanging, &deadline).await? {
-                break;
-            }
+            // Something moved: the manifest was pushed again, completed or lifted, or what hangs on it was.
             deadline.again().await?;
+            seen = register.read(self.store()).await?;
+        }
+        // Somebody else deleted it meanwhile.
+        Ok(())
+    }
+
+    /// Deletes the manifest if it is still what was seen. `false`: it, or what hangs on it, has changed.
+    async fn delete_as_seen(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        seen: &Seen<StoredManifest>,
+        manifest: &StoredManifest,
+        deadline: &Deadline,
+    ) -> Result<bool> {
+        let register = layout::manifest(repository, digest);
+        let hanging = self.read_hanging(repository, digest, manifest).await?;
+        // Unchanged since before those reads: then every push whose tags could point here has named them where we read
+        // them, or will lose against what we write below.
+        if !register.read(self.store()).await?.is_same(seen) || !self.take_down(digest, hanging, deadline).await? {
+            return Ok(false);
         }
         deadline.check()?;
         // If we stop before this the manifest stands with no tag: a delete that did not finish, to be repeated.
-        match register.bury(self.store(), &seen, true).await? {
-            Written::Done | Written::Lost(_) | Written::Unclear(_) => Ok(()),
-        }
+        Ok(register.bury(self.store(), seen, true).await?.is_done())
     }
 
     async fn read_hanging(
@@ -62,7 +78,7 @@ impl Registry {
         manifest: &StoredManifest,
     ) -> Result<Hanging> {
         let named = if manifest.links.more_tags {
-            self.tags_after(repository, None, usize::MAX).await?
+            self.every_tag_that_may_point_to(repository, digest).await?
         } else {
             manifest.links.tags.clone()
         };
@@ -88,9 +104,7 @@ impl Registry {
             .map(|(register, seen)| async move {
                 match &seen.state {
                     // Points elsewhere: it stays, but a push that read it before must not move it here any more.
-                    State::Live(target) if target.digest != *digest => {
-                        register.publish(self.store(), &seen, target).await.map(|written| written.is_done())
-                    }
+                    State::Live(target) if target.digest != *digest => register.refresh(self.store(), &seen).await,
                     _ => register.bury(self.store(), &seen, true).await.map(|written| written.is_done()),
                 }
             })
@@ -102,5 +116,18 @@ impl Registry {
         };
         let (tags, entry) = try_join(tags, entry).await?;
         Ok(tags && entry)
+    }
+
+    /// All tags of the repository, and those that pushes of this manifest are about to set: the header has no room for more.
+    async fn every_tag_that_may_point_to(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>> {
+        let mut tags = self.tags_after(repository, None, usize::MAX).await?;
+        let mut pages = Pages::new(&layout::pending_manifests(repository));
+        while let Some(keys) = pages.next(self.store()).await? {
+            for key in keys {
+                let entry: Option<PendingManifest> = pending::read(self.store(), &key).await?;
+                tags.extend(entry.filter(|entry| entry.digest == *digest).into_iter().flat_map(|entry| entry.tags));
+            }
+        }
+        Ok(tags)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     registry::{
         Deadline, Error, PARALLEL, Registry, Result, layout,
         pending::PendingManifest,
-        register::{Seen, State, Written},
+        register::{Seen, Written},
         tag::{RepositoryExists, TagTarget},
     },
     store,
@@ -146,30 +146,26 @@ impl Registry {
             job.check_condition(&before)?;
             // From here on, what the manifest needs and is not condemned yet stays.
             let pending = job.pending(self.now()).put(self.store()).await?;
-            let (unchecked, ()) =
-                match try_join(self.check_references(&job), self.ensure_repository(&job.repository)).await {
-                    Ok(checked) => checked,
-                    Err(refused) => {
-                        self.drop_later(pending);
-                        return Err(refused);
-                    }
-                };
+            let unchecked = match self.check_references(&job).await {
+                Ok(unchecked) => unchecked,
+                Err(refused) => {
+                    self.drop_later(pending);
+                    return Err(refused);
+                }
+            };
             deadline.check()?;
             // If we stop here: what it needs is protected until the reference in flight expires, and nothing else is.
             let stored = job.stored(&before, unchecked);
-            let register = layout::manifest(&job.repository, &job.digest);
-            if let Written::Done = register.publish(self.store(), &before.manifest, &stored).await? {
-                // If we stop here the manifest is whole but not listed: the reference in flight leads the collector to it.
-                let (entered, again) = try_join(
-                    self.publish_entry(&job, before.entry.as_ref(), &deadline),
-                    self.set_tags(&job, &before.tags, &deadline),
-                )
-                .await?;
-                if entered && again.is_empty() {
+            if self.publish_manifest(&job, &before, &stored).await?
+                // If we stop here the manifest is whole but not listed: the reference in flight leads the expiry to it.
+                && self.publish_entry(&job, before.entry.as_ref(), &deadline).await?
+            {
+                // If we stop among the tags, those that are set are set: nobody was told anything yet.
+                to_set = self.set_tags(&job, &before.tags, &deadline).await?;
+                if to_set.is_empty() {
                     self.drop_later(pending);
                     return Ok(());
                 }
-                to_set = again;
             }
             // Something came between: a twin, a delete, an expiry. Start again from the reads; tags that are set are set.
             deadline.again().await?;
@@ -231,21 +227,20 @@ impl Registry {
     /// Whether a child manifest is there, with its size; lifted if it is condemned.
     async fn lift_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
         let register = layout::manifest(repository, digest);
-        let mut seen = register.read(self.store()).await?;
-        loop {
-            match seen.state {
-                State::Live(manifest) => return Ok(Some(manifest.head.size)),
-                State::Absent | State::Gone { .. } => return Ok(None),
-                State::Condemned(ref manifest) => match register.publish(self.store(), &seen, manifest).await? {
-                    Written::Done => return Ok(Some(manifest.head.size)),
-                    Written::Lost(now) | Written::Unclear(now) => seen = now,
-                },
-            }
-        }
+        let seen = register.read(self.store()).await?;
+        Ok(register.lift(self.store(), seen).await?.map(|manifest| manifest.head.size))
     }
 
-    /// Lists the repository in the catalog. Before its first manifest: an entry with nothing behind it harms nobody.
-    async fn ensure_repository(&self, repository: &Repository) -> Result<()> {
+    /// Publishes the manifest and, beside it, its repository's line in the catalog.
+    async fn publish_manifest(&self, job: &Job, before: &Before, stored: &StoredManifest) -> Result<bool> {
+        let register = layout::manifest(&job.repository, &job.digest);
+        let manifest = async { Ok(register.publish(self.store(), &before.manifest, stored).await?) };
+        let (written, ()) = try_join(manifest, self.ensure_repository(&job.repository)).await?;
+        Ok(written.is_done())
+    }
+
+    /// Lists the repository in the catalog.
+    pub(crate) async fn ensure_repository(&self, repository: &Repository) -> Result<()> {
         let register = layout::catalog(repository);
         let mut over = Seen::absent();
         loop {
@@ -285,7 +280,7 @@ impl Registry {
     ) -> Result<(Tag, TagSet)> {
         deadline.check()?;
         let written = layout::tag(&job.repository, tag).publish(self.store(), seen, &job.tag_target()).await?;
-        Ok((tag.clone(), job.judge(written)?))
+        Ok((tag.clone(), job.judge(seen, written)?))
     }
 }
 
@@ -317,9 +312,10 @@ impl Job {
     /// The manifest with a header that names the tags before they point here, so that a delete finds them all.
     fn stored(&self, before: &Before, unchecked: Vec<AnyDigest>) -> StoredManifest {
         let known = before.manifest.present().map(|manifest| manifest.links.clone()).unwrap_or_default();
-        let tags: BTreeSet<_> = known.tags.into_iter().chain(self.tags.iter().cloned()).collect();
+        let known_tags = known.tags.into_iter().filter(|tag| !self.tags.contains(tag));
+        let mut tags: Vec<_> = self.tags.iter().cloned().chain(known_tags).collect();
         let more_tags = known.more_tags || tags.len() > MAX_HEADER_TAGS;
-        let tags = tags.into_iter().take(MAX_HEADER_TAGS).collect();
+        tags.truncate(MAX_HEADER_TAGS);
         let links = Links { tags, more_tags, subject: self.subject().copied(), unchecked };
         StoredManifest::new(self.manifest.media_type.clone(), links, self.bytes.clone())
     }
@@ -339,14 +335,15 @@ impl Job {
     }
 
     /// What the end of one tag's write means.
-    fn judge(&self, written: Written<TagTarget>) -> Result<TagSet> {
+    fn judge(&self, seen: &Seen<TagTarget>, written: Written<TagTarget>) -> Result<TagSet> {
         match written {
             Written::Done => Ok(TagSet::Done),
             // Perhaps the condition was met and the tag has moved on since; nobody can tell, so nobody claims it.
             Written::Unclear(_) if self.condition.is_some() => Err(Error::Busy),
-            // Another put came: this one took effect just before it.
+            // Another put came: this one took effect just before it. A delete that only refreshed the tag is none.
             Written::Lost(now) | Written::Unclear(now)
-                if self.condition.is_none() && now.live().is_some_and(|tag| tag.digest != self.digest) =>
+                if self.condition.is_none()
+                    && now.live().is_some_and(|tag| tag.digest != self.digest && Some(tag) != seen.live()) =>
             {
                 Ok(TagSet::Done)
             }
