@@ -53,6 +53,7 @@ macro_rules! contract {
             a_part_sent_again_never_mixes_with_the_one_before
             completing_twice_leaves_the_object_right
             racing_completers_leave_the_object_right
+            completing_again_out_of_other_parts_changes_nothing
             completing_with_no_parts_or_unknown_ones_makes_nothing
             a_completed_upload_takes_no_more_parts
             an_aborted_upload_takes_no_more_parts

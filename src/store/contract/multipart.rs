@@ -224,6 +224,28 @@ pub(crate) async fn racing_completers_leave_the_object_right(store: &dyn Store) 
     }
 }
 
+pub(crate) async fn completing_again_out_of_other_parts_changes_nothing(store: &dyn Store) {
+    let size = fair(store.limits());
+    for _ in 0..8 {
+        let mut writer = Writer::begin(store, &key("a/c")).await;
+        writer.put(1, pattern(size, 1)).await;
+        let (first, bytes) = (writer.parts.clone(), writer.bytes.clone());
+        writer.put(2, pattern(size, 2)).await;
+        let other = vec![writer.parts[1].clone()];
+        let (one, two) =
+            join(store.complete(&writer.upload, &first), async { store.complete(&writer.upload, &other).await }).await;
+        assert!(one.is_ok() || two.is_ok(), "{one:?}, {two:?}");
+        let there = store.read(&writer.upload.key).await.unwrap().unwrap().bytes;
+        assert!(there == bytes || there == pattern(size, 2), "mixed");
+        for parts in [&first, &other] {
+            // Whatever it says.
+            let _ = store.complete(&writer.upload, parts).await;
+            assert_eq!(store.read(&writer.upload.key).await.unwrap().unwrap().bytes, there);
+        }
+        store.delete(&writer.upload.key).await.unwrap();
+    }
+}
+
 pub(crate) async fn completing_with_no_parts_or_unknown_ones_makes_nothing(store: &dyn Store) {
     let (key, size) = (key("a"), fair(store.limits()));
     let mut writer = Writer::begin(store, &key).await;

@@ -123,6 +123,7 @@ impl Root {
 
     /// ```text
     /// for each segment: openat flock(SH) fstat fdatasync fchmod(0444)
+    /// openat(.locks/<shard>) flock(EX) fstatat(name) fstatat(name#)
     /// one, named from end to end:
     ///     openat(folder) fstat(folder) renameat(segment, name) fsync(folder)
     /// several:
@@ -152,6 +153,11 @@ impl Root {
         let mut exact = true;
         for tag in &tags {
             exact &= self.seal(&folder, *tag)? == tag.length;
+        }
+        // One at a time: whoever comes second, with these parts or others, finds the object and changes nothing.
+        let _shard = self.lock(key)?;
+        if self.head(key)?.is_some() {
+            return Err(io::ErrorKind::NotFound.into());
         }
         let published = match tags.as_slice() {
             [only] if exact => self.publish(&segment_path(&folder, *only), key)?,
@@ -219,8 +225,7 @@ impl Root {
         retry(|_| {
             let folder = self.durable_folder(folder)?;
             match renameat(&self.fd, whole, &folder, name) {
-                // Not empty: somebody completed the same upload just before.
-                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => folder.sync_all().map(|()| true),
+                Ok(()) => folder.sync_all().map(|()| true),
                 Err(Errno::NOENT) if stat(&self.fd, whole)?.is_none() => Ok(false),
                 Err(error) => Err(error.into()),
             }
