@@ -52,6 +52,8 @@ pub(crate) const DROPPED: &str = "dropped/";
 const RECORD: &str = "_";
 /// The leaf of the register that ends a session. Sorts before every sequence number.
 const END: &str = "!end";
+/// The length of the text of a session's or any other id.
+const ID_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
 
 /// Where the bytes of a session's upload lie; `attempt` where the bytes come in one request and are put whole.
 pub(crate) fn data(session: SessionId, attempt: Option<Uuid>) -> Key {
@@ -64,7 +66,7 @@ pub(crate) fn data(session: SessionId, attempt: Option<Uuid>) -> Key {
 
 /// Whether these are the bytes of one attempt, which nobody but that attempt can ever publish.
 pub(crate) fn is_attempt(data: &Key) -> bool {
-    data.as_str().rsplit('/').next().is_some_and(|leaf| leaf.len() > Uuid::nil().hyphenated().to_string().len())
+    data.as_str().rsplit('/').next().is_some_and(|leaf| leaf.len() > ID_LENGTH)
 }
 
 pub(crate) fn record(digest: &Digest) -> Register<Record> {
@@ -171,9 +173,16 @@ pub(crate) enum Named {
 pub(crate) fn parse(key: &Key) -> Option<Named> {
     let segments: Vec<&str> = key.as_str().split('/').collect();
     match *segments.as_slice() {
-        ["data", _, _] => Some(Named::Data),
-        ["blobs", algorithm, _, hex, RECORD] => Some(Named::Record(digest(algorithm, hex)?)),
-        ["blobs", algorithm, _, hex, repo] => Some(Named::Holder(digest(algorithm, hex)?, unflat(repo)?)),
+        ["data", _, leaf] => {
+            let (session, attempt) = leaf.split_at_checked(ID_LENGTH)?;
+            let attempt = if attempt.is_empty() { None } else { Some(id(attempt.strip_prefix('-')?)?) };
+            (data(SessionId::parse(session)?, attempt) == *key).then_some(Named::Data)
+        }
+        ["blobs", algorithm, _, hex, leaf] => {
+            let digest = digest(algorithm, hex)?;
+            let named = if leaf == RECORD { Named::Record(digest) } else { Named::Holder(digest, unflat(leaf)?) };
+            key.as_str().starts_with(&holders(&digest)).then_some(named)
+        }
         ["repos", ref name @ .., TAGS, tag] => Some(Named::Tag(repository(name)?, Tag::parse(tag)?)),
         ["repos", ref name @ .., MANIFESTS, algorithm, hex] => {
             Some(Named::Manifest(repository(name)?, digest(algorithm, hex)?))
@@ -187,11 +196,18 @@ pub(crate) fn parse(key: &Key) -> Option<Named> {
             })
         }
         ["catalog", repo] => Some(Named::Catalog(unflat(repo)?)),
-        ["uploads", id, END] => Some(Named::End(SessionId::parse(id)?)),
-        ["uploads", id, seq] => Some(Named::Journal(SessionId::parse(id)?, u64::MAX - seq.parse::<u64>().ok()?)),
-        ["pending", "manifests", repo, _] => Some(Named::PendingManifest(unflat(repo)?)),
-        ["pending", algorithm, _, leaf] => Some(Named::PendingBlob(digest(algorithm, leaf.split_once('.')?.0)?)),
-        ["dropped", _] => Some(Named::Dropped),
+        ["uploads", session, END] => Some(Named::End(SessionId::parse(session)?)),
+        ["uploads", session, seq] => {
+            let (session, seq) = (SessionId::parse(session)?, u64::MAX - seq.parse::<u64>().ok()?);
+            (journal(session, seq) == *key).then_some(Named::Journal(session, seq))
+        }
+        ["pending", "manifests", repo, leaf] => id(leaf).and(Some(Named::PendingManifest(unflat(repo)?))),
+        ["pending", algorithm, _, leaf] => {
+            let (hex, leaf) = leaf.split_once('.')?;
+            let digest = digest(algorithm, hex)?;
+            (pending_blob(&digest, id(leaf)?) == *key).then_some(Named::PendingBlob(digest))
+        }
+        ["dropped", leaf] => id(leaf).and(Some(Named::Dropped)),
         ["fleet", "session-key"] => Some(Named::SessionKey),
         _ => None,
     }
@@ -219,6 +235,11 @@ fn digest(algorithm: &str, hex: &str) -> Option<Digest> {
     Digest::parse(&format!("{algorithm}:{hex}")).ok()
 }
 
+/// An id in the one spelling that is written.
+fn id(text: &str) -> Option<Uuid> {
+    Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text)
+}
+
 fn repository(segments: &[&str]) -> Option<Repository> {
     Repository::parse(&segments.join("/")).ok()
 }
@@ -229,4 +250,88 @@ fn repository(segments: &[&str]) -> Option<Repository> {
 )]
 fn key(text: String) -> Key {
     Key::parse(text).expect("a key built from parsed names is a key")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::registry::nonce::fresh_id;
+
+    fn digests() -> impl Strategy<Value = Digest> {
+        (any::<[u8; 8]>(), prop_oneof![Just(Algorithm::Sha256), Just(Algorithm::Sha512)])
+            .prop_map(|(bytes, algorithm)| Digest::of(algorithm, &bytes))
+    }
+
+    fn repositories() -> impl Strategy<Value = Repository> {
+        "[a-z0-9]{1,3}((__?|\\.|-{1,2}|/)[a-z0-9]{1,3}){0,4}".prop_map(|name| Repository::parse(&name).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_parses_back_to_what_it_was_built_from(
+            (one, other) in (digests(), digests()),
+            name in repositories(),
+            tag in "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}",
+            seq: u64,
+        ) {
+            let (session, tag) = (SessionId::private(), Tag::parse(&tag).unwrap());
+            let entry = Named::Referrer { repository: name.clone(), subject: one, referrer: other };
+            for (key, named) in [
+                (data(session, None), Named::Data),
+                (data(session, Some(fresh_id())), Named::Data),
+                (record(&one).key().clone(), Named::Record(one)),
+                (holder(&one, &name).key().clone(), Named::Holder(one, name.clone())),
+                (manifest(&name, &one).key().clone(), Named::Manifest(name.clone(), one)),
+                (super::tag(&name, &tag).key().clone(), Named::Tag(name.clone(), tag)),
+                (referrer(&name, &one, &other).key().clone(), entry),
+                (catalog(&name).key().clone(), Named::Catalog(name.clone())),
+                (journal(session, seq), Named::Journal(session, seq)),
+                (end(session).key().clone(), Named::End(session)),
+                (pending_blob(&one, fresh_id()), Named::PendingBlob(one)),
+                (pending_manifest(&name, fresh_id()), Named::PendingManifest(name)),
+                (dropped(fresh_id()), Named::Dropped),
+                (session_key(), Named::SessionKey),
+            ] {
+                prop_assert_eq!(parse(&key), Some(named), "{}", key);
+            }
+        }
+
+        #[test]
+        fn names_on_one_level_keep_their_order(one in repositories(), other in repositories()) {
+            prop_assert_eq!(flat(&one).cmp(&flat(&other)), one.cmp(&other));
+        }
+    }
+
+    #[test]
+    fn a_key_in_another_spelling_than_ours_does_not_parse() {
+        let (session, other, digest) = (SessionId::private(), fresh_id(), Digest::of(Algorithm::Sha256, b""));
+        let (shard, hex) = (session.shard(), digest.hex());
+        for bad in [
+            format!("data/{:02x}/{session}", shard ^ 1),
+            format!("data/{shard:02x}/{session}-"),
+            format!("data/{shard:02x}/{session}{other}"),
+            format!("data/{shard:02x}/{session}-{}", other.simple()),
+            format!("data/{shard:02x}/x"),
+            format!("blobs/sha256/00/{hex}/_"),
+            format!("blobs/sha256/00/{hex}/a"),
+            format!("blobs/sha256/e3/{}/_", hex.to_uppercase()),
+            format!("blobs/md5/e3/{hex}/_"),
+            format!("blobs/sha256/e3/{hex}/_a"),
+            format!("uploads/{session}/1"),
+            format!("uploads/{session}/{:021}", 1),
+            format!("pending/sha256/00/{hex}.{other}"),
+            format!("pending/sha256/e3/{hex}.x"),
+            "pending/manifests/a/x".to_owned(),
+            "dropped/x".to_owned(),
+            format!("dropped/{}", other.simple()),
+            "repos/_tags/x".to_owned(),
+            "repos/A/_tags/x".to_owned(),
+            "fleet/other".to_owned(),
+        ] {
+            let key = Key::parse(bad).unwrap();
+            assert_eq!(parse(&key), None, "{key}");
+        }
+    }
 }
