@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     oci::{Algorithm, Digest, Manifest},
-    store::{Key, Store},
+    store::{self, Key, Store},
 };
 
 /// What one round did.

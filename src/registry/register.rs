@@ -186,26 +186,33 @@ impl<T: Value> Register<T> {
     }
 
     fn decode(&self, bytes: &Bytes, version: Version) -> store::Result<Seen<T>> {
-        let condition = Condition::Replace(version);
-        let (state, rest) = bytes.split_first().ok_or_else(|| self.corrupt("is empty"))?;
-        let nonce = rest.get(..Nonce::LENGTH).and_then(Nonce::parse).ok_or_else(|| self.corrupt("has no nonce"))?;
-        let value = || {
-            let start = 1 + Nonce::LENGTH;
-            let value = (bytes.get(start) == Some(&b'\n')).then(|| bytes.slice(start + 1..)).and_then(T::decode);
-            value.ok_or_else(|| self.corrupt("has no readable value"))
-        };
-        let state = match state {
-            b'l' => State::Live(value()?),
-            b'c' => State::Condemned(value()?),
-            b'g' => State::Gone { by_client: false },
-            b'd' => State::Gone { by_client: true },
-            _ => return Err(self.corrupt("is in no known state")),
-        };
-        Ok(Seen { state, condition, nonce: Some(nonce) })
+        let (nonce, state) = State::decode(bytes).map_err(|why| self.corrupt(why))?;
+        Ok(Seen { state, condition: Condition::Replace(version), nonce: Some(nonce) })
     }
 
     fn corrupt(&self, why: &str) -> store::Error {
         store::Error::new(ErrorKind::Corrupt, format!("register {} {why}", self.key))
+    }
+}
+
+impl<T: Value> State<T> {
+    /// Reads the bytes of a register, or says what is wrong with them.
+    pub(crate) fn decode(bytes: &Bytes) -> Result<(Nonce, Self), &'static str> {
+        let (state, rest) = bytes.split_first().ok_or("is empty")?;
+        let nonce = rest.get(..Nonce::LENGTH).and_then(Nonce::parse).ok_or("has no nonce")?;
+        let value = || {
+            let start = 1 + Nonce::LENGTH;
+            let value = (bytes.get(start) == Some(&b'\n')).then(|| bytes.slice(start + 1..)).and_then(T::decode);
+            value.ok_or("has no readable value")
+        };
+        let state = match state {
+            b'l' => Self::Live(value()?),
+            b'c' => Self::Condemned(value()?),
+            b'g' => Self::Gone { by_client: false },
+            b'd' => Self::Gone { by_client: true },
+            _ => return Err("is in no known state"),
+        };
+        Ok((nonce, state))
     }
 }
 
