@@ -1,1 +1,184 @@
-//! To come.
+//! Verifies the invariants of [`super`] on a store, by reading alone. What they say of bytes is verified by place and
+//! size: a manifest's are hashed, a blob's are not read.
+//!
+//! Every key is visited once, page by page; nothing is held that grows with the store. Each register answers for what it
+//! relies on, so what is wrong is named once, at the key that should not be as it is.
+//!
+//! # On a live store
+//!
+//! Things move between two reads. What looks wrong is therefore looked at twice more, each time after a pause, and it
+//! counts only if the object at the key is the very same each time, and so is what is wrong with it. No register ever
+//! has the same content twice: so it stood there throughout, and when the second look missed what it relies on, that
+//! *was* missing. No push or delete of this registry looks like that, however it is interleaved or cut off.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use self::look::{Counted, Look, Problem};
+use super::{PARALLEL, layout, session::SessionId};
+use crate::store::{Entry, Key, Result, Store};
+
+mod look;
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub key: Key,
+    pub invariant: Invariant,
+    /// Goes on where the key ends: "points to …, which is not there".
+    pub reason: String,
+}
+
+/// What a finding contradicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Invariant {
+    /// All keys are of the layout.
+    Key,
+    /// What is at a key can be read, and is what the key says.
+    Object,
+    /// A repository that has a manifest is in the catalog.
+    Catalog,
+    I1,
+    I2,
+    I3,
+    I4,
+}
+
+/// What there is in a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub repositories: u64,
+    pub manifests: u64,
+    pub tags: u64,
+    /// Each once, however many repositories hold it.
+    pub blobs: u64,
+    /// Those of all blobs.
+    pub bytes: u64,
+    pub open_uploads: u64,
+    /// References in flight.
+    pub pending: u64,
+    /// References taken away that the collector has not looked at yet.
+    pub dropped: u64,
+    pub findings: u64,
+}
+
+/// How many keys one list call asks for.
+const PAGE: usize = 1000;
+/// How often what looks wrong is looked at again. With two, the look between the first and the last proves it.
+const AGAIN: usize = 2;
+/// How long to wait before that: longer than most pushes take between two writes.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Checks a whole store, and reports in the order of the keys. Fails only where the store does.
+pub async fn check(store: Arc<dyn Store>, mut on_finding: impl FnMut(&Finding)) -> Result<Summary> {
+    let mut summary = Summary::default();
+    let mut session = None;
+    let mut after = None;
+    loop {
+        let page = store.list("", after.as_ref(), PAGE).await?;
+        summary.open_uploads += count_open(&page, &mut session);
+        let is_last = page.len() < PAGE;
+        after = page.last().map(|entry| entry.key.clone());
+        for finding in check_page(store.as_ref(), page, &mut summary).await? {
+            summary.findings += 1;
+            on_finding(&finding);
+        }
+        if is_last {
+            return Ok(summary);
+        }
+    }
+}
+
+async fn check_page(store: &dyn Store, page: Vec<Entry>, summary: &mut Summary) -> Result<Vec<Finding>> {
+    let looks = look_at(store, page.into_iter().map(|entry| entry.key).collect()).await?;
+    for look in &looks {
+        summary.count(look.counted);
+    }
+    let mut suspects: Vec<Look> = looks.into_iter().filter(|look| !look.problems.is_empty()).collect();
+    for _ in 0..AGAIN {
+        if suspects.is_empty() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        let again = look_at(store, suspects.iter().map(|look| look.key.clone()).collect()).await?;
+        suspects = suspects.into_iter().zip(again).filter_map(|(first, again)| first.upheld_by(&again)).collect();
+    }
+    let findings = suspects.into_iter().flat_map(|Look { key, problems, .. }| {
+        let finding = move |Problem { invariant, reason }| Finding { key: key.clone(), invariant, reason };
+        problems.into_iter().map(finding)
+    });
+    Ok(findings.collect())
+}
+
+/// Looks at some keys side by side; the answers come in their order.
+async fn look_at(store: &dyn Store, keys: Vec<Key>) -> Result<Vec<Look>> {
+    let looks = keys.into_iter().map(|key| Look::at(store, key));
+    stream::iter(looks).buffered(PARALLEL).try_collect().await
+}
+
+/// How many sessions of a page have no end. Of each session that sorts first; `session` is the last one met.
+fn count_open(page: &[Entry], session: &mut Option<SessionId>) -> u64 {
+    let mut open = 0;
+    for entry in page {
+        match layout::parse(&entry.key) {
+            Some(layout::Named::End(id)) => *session = Some(id),
+            Some(layout::Named::Journal(id, _)) if session.replace(id) != Some(id) => open += 1,
+            _ => {}
+        }
+    }
+    open
+}
+
+impl Summary {
+    fn count(&mut self, counted: Counted) {
+        match counted {
+            Counted::Nothing => {}
+            Counted::Repository => self.repositories += 1,
+            Counted::Manifest => self.manifests += 1,
+            Counted::Tag => self.tags += 1,
+            Counted::Blob { size } => {
+                self.blobs += 1;
+                self.bytes = self.bytes.saturating_add(size);
+            }
+            Counted::Pending => self.pending += 1,
+            Counted::Dropped => self.dropped += 1,
+        }
+    }
+}
+
+/// A line of a report.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, invariant, reason } = self;
+        write!(f, "{invariant}  {key}  {reason}")
+    }
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key",
+            Self::Object => "object",
+            Self::Catalog => "catalog",
+            Self::I1 => "I1",
+            Self::I2 => "I2",
+            Self::I3 => "I3",
+            Self::I4 => "I4",
+        })
+    }
+}
+
+/// The last lines of a report.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:>8} repositories", self.repositories)?;
+        writeln!(f, "{:>8} manifests", self.manifests)?;
+        writeln!(f, "{:>8} tags", self.tags)?;
+        writeln!(f, "{:>8} blobs of {} bytes", self.blobs, self.bytes)?;
+        writeln!(f, "{:>8} open uploads", self.open_uploads)?;
+        writeln!(f, "{:>8} references in flight", self.pending)?;
+        writeln!(f, "{:>8} references dropped", self.dropped)?;
+        write!(f, "{:>8} findings", self.findings)
+    }
+}

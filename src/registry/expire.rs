@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     oci::{Algorithm, Digest, Manifest},
-    store::{self, Key, Store},
+    store::{Key, Store},
 };
 
 /// What one round did.

@@ -32,6 +32,7 @@ use crate::{
 };
 
 pub(crate) mod blob;
+pub mod check;
 mod clock;
 mod error;
 mod expire;

@@ -14,7 +14,7 @@ use super::{
     register::{JsonValue, LIVE_AT_LEAST},
 };
 use crate::{
-    oci::{Descriptor, Digest, Repository},
+    oci::{AnyDigest, Descriptor, Digest, Manifest, Repository},
     store::Entry,
 };
 
@@ -77,6 +77,17 @@ impl Registry {
         let Some(descriptor) = seen.present() else { return Ok(None) };
         self.descriptors.remember(referrer, descriptor);
         Ok(Some(descriptor.clone()))
+    }
+}
+
+/// A manifest as the referrers list shows it.
+pub(crate) fn descriptor(manifest: &Manifest, digest: Digest, size: usize) -> Descriptor {
+    Descriptor {
+        media_type: manifest.media_type.clone(),
+        digest: AnyDigest::Known(digest),
+        size: size as u64,
+        artifact_type: manifest.artifact_type.clone(),
+        annotations: manifest.annotations.clone(),
     }
 }
 

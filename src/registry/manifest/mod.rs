@@ -90,7 +90,7 @@ impl StoredManifest {
         &self.head.media_type
     }
 
-    fn head(&self, digest: &Digest) -> ManifestHead {
+    pub(crate) fn head(&self, digest: &Digest) -> ManifestHead {
         ManifestHead { digest: *digest, media_type: self.head.media_type.clone(), size: self.head.size }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     registry::{
         Deadline, Error, PARALLEL, Registry, Result, layout,
         pending::PendingManifest,
+        referrers,
         register::{Seen, Written},
         tag::{RepositoryExists, TagTarget},
     },
@@ -261,7 +262,8 @@ impl Registry {
         let Some((subject, seen)) = before else { return Ok(true) };
         deadline.check()?;
         let register = layout::referrer(&job.repository, subject, &job.digest);
-        let written = register.publish(self.store(), seen, &job.descriptor()).await?;
+        let descriptor = referrers::descriptor(&job.manifest, job.digest, job.bytes.len());
+        let written = register.publish(self.store(), seen, &descriptor).await?;
         Ok(matches!(written, Written::Done))
     }
 
@@ -318,16 +320,6 @@ impl Job {
         tags.truncate(MAX_HEADER_TAGS);
         let links = Links { tags, more_tags, subject: self.subject().copied(), unchecked };
         StoredManifest::new(self.manifest.media_type.clone(), links, self.bytes.clone())
-    }
-
-    fn descriptor(&self) -> Descriptor {
-        Descriptor {
-            media_type: self.manifest.media_type.clone(),
-            digest: AnyDigest::Known(self.digest),
-            size: self.bytes.len() as u64,
-            artifact_type: self.manifest.artifact_type.clone(),
-            annotations: self.manifest.annotations.clone(),
-        }
     }
 
     fn tag_target(&self) -> TagTarget {

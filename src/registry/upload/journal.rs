@@ -173,7 +173,7 @@ impl Journal {
         Ok(bytes.freeze())
     }
 
-    fn decode(seq: u64, bytes: &Bytes) -> Option<(String, Self)> {
+    pub(crate) fn decode(seq: u64, bytes: &Bytes) -> Option<(String, Self)> {
         let line = bytes.iter().position(|&b| b == b'\n')?;
         let Header { nonce, mut journal } = serde_json::from_slice(bytes.get(..line)?).ok()?;
         journal.seq = seq;

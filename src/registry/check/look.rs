@@ -1,0 +1,350 @@
+//! One look at one key, and at what the object there relies on.
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::de::DeserializeOwned;
+
+use super::Invariant;
+use crate::{
+    oci::{AnyDigest, Descriptor, Digest, Link, Manifest, Repository, Tag},
+    registry::{
+        PARALLEL,
+        blob::{Holder, Record},
+        layout::{self, Named},
+        manifest::StoredManifest,
+        pages::Pages,
+        pending::{self, Dropped, PendingBlob, PendingManifest},
+        referrers,
+        register::{Register, Seen, State, Value},
+        tag::{RepositoryExists, TagTarget},
+        upload::journal::{End, Journal},
+    },
+    store::{ErrorKind, Key, Result, Store, Version},
+};
+
+/// What was seen at a key.
+pub(super) struct Look {
+    pub(super) key: Key,
+    /// Which content was there, where it was read.
+    version: Option<Version>,
+    pub(super) counted: Counted,
+    pub(super) problems: Vec<Problem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) invariant: Invariant,
+    pub(super) reason: String,
+}
+
+/// As what an object counts in the summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    Nothing,
+    Repository,
+    Manifest,
+    Tag,
+    Blob { size: u64 },
+    Pending,
+    Dropped,
+}
+
+impl Look {
+    pub(super) async fn at(store: &dyn Store, key: Key) -> Result<Self> {
+        let mut look = Self { key, version: None, counted: Counted::Nothing, problems: Vec::new() };
+        match layout::parse(&look.key) {
+            None if store.head(&look.key).await?.is_some() => {
+                look.blame(Invariant::Key, "is not a key of this registry");
+            }
+            // Bytes answer for nothing; their record does.
+            None | Some(Named::Data) => {}
+            Some(named) => match store.read(&look.key).await {
+                // Gone since it was listed.
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    look.version = Some(found.version);
+                    look.judge(store, named, &found.bytes).await?;
+                }
+                Err(error) if error.kind == ErrorKind::Corrupt => {
+                    look.blame(Invariant::Object, format!("cannot be read: {}", error.context));
+                }
+                Err(error) => return Err(error),
+            },
+        }
+        Ok(look)
+    }
+
+    /// What is wrong in both looks, if they saw the same content.
+    pub(super) fn upheld_by(mut self, again: &Self) -> Option<Self> {
+        self.problems.retain(|problem| again.problems.contains(problem));
+        (self.version == again.version && !self.problems.is_empty()).then_some(self)
+    }
+
+    async fn judge(&mut self, store: &dyn Store, named: Named, bytes: &Bytes) -> Result<()> {
+        match named {
+            Named::Data => {}
+            Named::Record(_) => self.record(store, bytes).await?,
+            Named::Holder(digest, _) => self.holder(store, &digest, bytes).await?,
+            Named::Manifest(repository, digest) => self.manifest(store, &repository, &digest, bytes).await?,
+            Named::Tag(repository, tag) => self.tag(store, &repository, &tag, bytes).await?,
+            Named::Referrer { repository, subject, referrer } => {
+                self.referrer(store, &repository, &subject, &referrer, bytes).await?;
+            }
+            Named::Catalog(repository) => self.catalog(&repository, bytes),
+            Named::End(_) => drop(self.register::<End>(bytes)),
+            Named::Journal(_, seq) => {
+                if Journal::decode(seq, bytes).is_none() {
+                    self.blame(Invariant::Object, "is no readable record of a journal");
+                }
+            }
+            Named::PendingBlob(digest) => {
+                self.counted = Counted::Pending;
+                self.entry(bytes, |entry: &PendingBlob| entry.digest == digest);
+            }
+            Named::PendingManifest(repository) => {
+                self.counted = Counted::Pending;
+                self.entry(bytes, |entry: &PendingManifest| entry.repository == repository);
+            }
+            Named::Dropped => {
+                self.counted = Counted::Dropped;
+                self.entry(bytes, |_: &Dropped| true);
+            }
+            Named::SessionKey => {
+                if bytes.len() != SESSION_KEY {
+                    self.blame(Invariant::Object, "is not a key that signs session ids");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// I2: the bytes are there.
+    async fn record(&mut self, store: &dyn Store, bytes: &Bytes) -> Result<()> {
+        let Some(record) = self.register::<Record>(bytes) else { return Ok(()) };
+        self.counted = Counted::Blob { size: record.size };
+        let Some(data) = record.data().ok().filter(|data| layout::parse(data) == Some(Named::Data)) else {
+            self.blame(Invariant::I2, "names no place where bytes could be");
+            return Ok(());
+        };
+        match store.head(&data).await {
+            Ok(Some(size)) if size == record.size => {}
+            Ok(Some(size)) => {
+                self.blame(Invariant::I2, format!("says that {data} has {} bytes, and it has {size}", record.size));
+            }
+            Ok(None) => self.blame(Invariant::I2, format!("says that its bytes are at {data}, and nothing is there")),
+            Err(error) if error.kind == ErrorKind::Corrupt => {
+                self.blame(Invariant::I2, format!("says that its bytes are at {data}, which cannot be read"));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// I2: the record is there and says the same. The record answers for the bytes.
+    async fn holder(&mut self, store: &dyn Store, digest: &Digest, bytes: &Bytes) -> Result<()> {
+        let Some(holder) = self.register::<Holder>(bytes) else { return Ok(()) };
+        let Some(record) = readable(store, &layout::record(digest)).await? else { return Ok(()) };
+        match record.present() {
+            None => self.blame(Invariant::I2, "holds a blob that has no record"),
+            Some(record) if !holder.agrees_with(record) => {
+                self.blame(Invariant::I2, "says another size or place than the record");
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// I1: what it names is held. Besides: it is what its key and its header say, it can be found in the catalog and, if
+    /// it has a subject, among the referrers of that.
+    async fn manifest(
+        &mut self,
+        store: &dyn Store,
+        repository: &Repository,
+        digest: &Digest,
+        bytes: &Bytes,
+    ) -> Result<()> {
+        let Some(stored) = self.register::<StoredManifest>(bytes) else { return Ok(()) };
+        self.counted = Counted::Manifest;
+        if is_lost(store, &layout::catalog(repository)).await? {
+            self.blame(Invariant::Catalog, "is in a repository that is not in the catalog");
+        }
+        let actual = Digest::of(digest.algorithm(), &stored.bytes);
+        if actual != *digest {
+            self.blame(Invariant::Object, format!("has bytes whose digest is {actual}"));
+            return Ok(());
+        }
+        let manifest = match Manifest::parse(Some(stored.media_type()), &stored.bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.blame(Invariant::Object, format!("is not of its type {}: {error}", stored.media_type()));
+                return Ok(());
+            }
+        };
+        for link in lost_links(store, repository, &stored, &manifest).await? {
+            self.blame(Invariant::I1, format!("names {link}, which its repository does not hold"));
+        }
+        let subject = manifest.subject.as_ref().and_then(|subject| subject.digest.known());
+        if let Some(subject) = subject.filter(|_| stored.links.subject.as_ref() != subject) {
+            self.blame(Invariant::I4, format!("has the subject {subject}, which its header does not say"));
+        }
+        if let Some(subject) = &stored.links.subject
+            && lacks_entry(store, repository, subject, digest).await?
+        {
+            self.blame(Invariant::I4, format!("is not among the referrers of {subject}"));
+        }
+        Ok(())
+    }
+
+    /// I3: the manifest is there, it is what the tag says, and its header names the tag: a delete relies on that.
+    async fn tag(&mut self, store: &dyn Store, repository: &Repository, tag: &Tag, bytes: &Bytes) -> Result<()> {
+        let Some(target) = self.register::<TagTarget>(bytes) else { return Ok(()) };
+        self.counted = Counted::Tag;
+        let TagTarget { media_type, digest, size } = target;
+        let Some(manifest) = readable(store, &layout::manifest(repository, &digest)).await? else { return Ok(()) };
+        let Some(manifest) = manifest.present() else {
+            self.blame(Invariant::I3, format!("points to {digest}, which is not there"));
+            return Ok(());
+        };
+        let head = manifest.head(&digest);
+        if (&media_type, size) != (&head.media_type, head.size) {
+            self.blame(Invariant::I3, format!("says another type or size of {digest} than that does"));
+        }
+        if !manifest.links.more_tags && !manifest.links.tags.contains(tag) {
+            self.blame(Invariant::I3, format!("points to {digest}, whose header does not name the tag"));
+        }
+        Ok(())
+    }
+
+    /// I4: the manifest is there, it is what the entry says, and the subject is its subject.
+    async fn referrer(
+        &mut self,
+        store: &dyn Store,
+        repository: &Repository,
+        subject: &Digest,
+        referrer: &Digest,
+        bytes: &Bytes,
+    ) -> Result<()> {
+        let Some(entry) = self.register::<Descriptor>(bytes) else { return Ok(()) };
+        let Some(stored) = readable(store, &layout::manifest(repository, referrer)).await? else { return Ok(()) };
+        let Some(stored) = stored.present() else {
+            self.blame(Invariant::I4, "lists a manifest that is not there");
+            return Ok(());
+        };
+        if stored.links.subject.as_ref() != Some(subject) {
+            self.blame(Invariant::I4, "lists a manifest whose header says another subject");
+        }
+        // If it cannot be parsed, that is said of the manifest.
+        if let Ok(manifest) = Manifest::parse(Some(stored.media_type()), &stored.bytes)
+            && entry != referrers::descriptor(&manifest, *referrer, stored.bytes.len())
+        {
+            self.blame(Invariant::I4, "describes its manifest otherwise than it is");
+        }
+        Ok(())
+    }
+
+    fn catalog(&mut self, repository: &Repository, bytes: &Bytes) {
+        let Some(exists) = self.register::<RepositoryExists>(bytes) else { return };
+        self.counted = Counted::Repository;
+        if exists != RepositoryExists::of(repository) {
+            self.blame(Invariant::Object, "names another repository than its key");
+        }
+    }
+
+    /// The value of a register, where there is one.
+    fn register<T: Value>(&mut self, bytes: &Bytes) -> Option<T> {
+        match State::decode(bytes) {
+            Ok((_, State::Live(value) | State::Condemned(value))) => Some(value),
+            Ok((_, State::Absent | State::Gone { .. })) => None,
+            Err(why) => {
+                self.blame(Invariant::Object, why);
+                None
+            }
+        }
+    }
+
+    /// An entry of a queue, which must be of what its key says.
+    fn entry<T: DeserializeOwned>(&mut self, bytes: &Bytes, is_of_key: impl FnOnce(&T) -> bool) {
+        match serde_json::from_slice(bytes) {
+            Ok(entry) if is_of_key(&entry) => {}
+            Ok(_) => self.blame(Invariant::Object, "is of something else than its key says"),
+            Err(_) => self.blame(Invariant::Object, "is no readable entry"),
+        }
+    }
+
+    fn blame(&mut self, invariant: Invariant, reason: impl Into<String>) {
+        self.problems.push(Problem { invariant, reason: reason.into() });
+    }
+}
+
+/// What a manifest names, was there when it was pushed, and is not any more, though no client deleted it.
+async fn lost_links(
+    store: &dyn Store,
+    repository: &Repository,
+    stored: &StoredManifest,
+    manifest: &Manifest,
+) -> Result<Vec<AnyDigest>> {
+    let checked = manifest.references.iter().filter(|link| !stored.links.unchecked.contains(link.digest()));
+    let looks: Vec<_> = checked
+        .map(|link| async move {
+            let is_lost = match link {
+                Link::Blob { digest: AnyDigest::Known(digest), .. } => {
+                    is_lost(store, &layout::holder(digest, repository)).await?
+                }
+                Link::Manifest { digest: AnyDigest::Known(digest), .. } => {
+                    is_lost(store, &layout::manifest(repository, digest)).await?
+                }
+                // Nothing can hold these, so they were not checked.
+                Link::Blob { digest: AnyDigest::Unsupported(_), .. }
+                | Link::Manifest { digest: AnyDigest::Unsupported(_), .. } => true,
+            };
+            Ok(is_lost.then(|| link.digest().clone()))
+        })
+        .collect();
+    stream::iter(looks).buffered(PARALLEL).try_filter_map(|lost| async move { Ok(lost) }).try_collect().await
+}
+
+/// Whether a manifest is not in the referrers list where it belongs, and nobody is about to put it there.
+async fn lacks_entry(store: &dyn Store, repository: &Repository, subject: &Digest, digest: &Digest) -> Result<bool> {
+    let entry = layout::referrer(repository, subject, digest);
+    if !is_lost(store, &entry).await? {
+        return Ok(false);
+    }
+    // Its push drops the reference in flight only when the entry is there. So, in this order: if the reference was gone
+    // before we looked, then the entry is there by now.
+    Ok(!is_in_flight(store, repository, digest).await? && is_lost(store, &entry).await?)
+}
+
+async fn is_in_flight(store: &dyn Store, repository: &Repository, digest: &Digest) -> Result<bool> {
+    let mut pages = Pages::new(&layout::pending_manifests(repository));
+    while let Some(keys) = pages.next(store).await? {
+        let reads = keys.iter().map(|key| pending::read::<PendingManifest>(store, key));
+        let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
+        while let Some(read) = reads.next().await {
+            match read {
+                Ok(Some(entry)) if entry.digest == *digest => return Ok(true),
+                Err(error) if error.kind != ErrorKind::Corrupt => return Err(error),
+                // Of something else, consumed, or unreadable, which is said of its own key.
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether nothing is there, and no client has deleted it.
+async fn is_lost<T: Value>(store: &dyn Store, register: &Register<T>) -> Result<bool> {
+    let seen = readable(store, register).await?;
+    Ok(seen.is_some_and(|seen| seen.present().is_none() && !seen.is_by_client()))
+}
+
+/// Another register; `None` if it cannot be read, which is said of its own key.
+async fn readable<T: Value>(store: &dyn Store, register: &Register<T>) -> Result<Option<Seen<T>>> {
+    match register.read(store).await {
+        Ok(seen) => Ok(Some(seen)),
+        Err(error) if error.kind == ErrorKind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The size of the key that signs session ids.
+const SESSION_KEY: usize = 32;

@@ -1,0 +1,575 @@
+//! `check` says what is wrong with a store, at the key where it is wrong, and nothing else: not of a store that is being
+//! worked on, nor of one where somebody died half way.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{future::join_all, stream};
+use marina_distribution::{
+    oci::{Algorithm, Digest, Reference, Repository, Tag},
+    registry::{
+        Chunk, Error, Push, Registry, SessionId, Settings,
+        check::{Invariant, Summary, check},
+    },
+    store::{
+        Condition, Key, Limits, Put, Span, Store,
+        fs::FsStore,
+        memory::{MemoryStore, TINY_PARTS},
+        metered::Metered,
+    },
+};
+
+const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn repository(name: &str) -> Repository {
+    Repository::parse(name).unwrap()
+}
+
+fn tag(name: &str) -> Reference {
+    Reference::Tag(Tag::parse(name).unwrap())
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, bytes)
+}
+
+fn body(bytes: &'static [u8]) -> Chunk {
+    let body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
+    Chunk { start: None, declared: None, length: Some(bytes.len() as u64), body }
+}
+
+/// An image of one config and one layer of four bytes each.
+fn image(config: &Digest, layer: &Digest, more: &str) -> String {
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{IMAGE}","config":{{"mediaType":"a/config","digest":"{config}","size":4}},"layers":[{{"mediaType":"a/layer","digest":"{layer}","size":4}}]{more}}}"#
+    )
+}
+
+/// What makes an image a referrer.
+fn subject(digest: &Digest) -> String {
+    format!(r#","subject":{{"mediaType":"{IMAGE}","digest":"{digest}","size":1}}"#)
+}
+
+async fn push_blob(registry: &Arc<Registry>, name: &str, bytes: &'static [u8]) -> Result<Digest, Error> {
+    let digest = sha256(bytes);
+    registry.upload_whole(&repository(name), &digest, body(bytes)).await?;
+    Ok(digest)
+}
+
+async fn push(registry: &Arc<Registry>, name: &str, target: Reference, text: &str) -> Result<Digest, Error> {
+    let bytes = Bytes::from(text.to_owned());
+    let push = Push { target, tags: Vec::new(), content_type: None, bytes, condition: None };
+    registry.put_manifest(&repository(name), push).await.map(|pushed| pushed.digest)
+}
+
+fn blob_key(digest: &Digest, leaf: &str) -> String {
+    let hex = digest.hex();
+    format!("blobs/sha256/{}/{hex}/{leaf}", &hex[..2])
+}
+
+fn manifest_key(digest: &Digest) -> String {
+    format!("repos/a/_manifests/sha256/{}", digest.hex())
+}
+
+/// A store with some of everything, made by a registry.
+struct Fixture {
+    store: Arc<dyn Store>,
+    config: Digest,
+    layer: Digest,
+    /// More than a part, so that it came as parts.
+    large: Digest,
+    image: Digest,
+    index: Digest,
+    signature: Digest,
+    open: SessionId,
+}
+
+impl Fixture {
+    async fn new(store: Arc<dyn Store>) -> Self {
+        let registry = Registry::open(Arc::clone(&store), Settings::default()).await.unwrap();
+        let name = repository("a");
+        let config = push_blob(&registry, "a", b"conf").await.unwrap();
+        let layer = push_blob(&registry, "a", b"layr").await.unwrap();
+        let bytes: &'static [u8] = Box::leak(vec![7; 70_000].into_boxed_slice());
+        let large = sha256(bytes);
+        let session = registry.start_upload(&name, Algorithm::Sha256);
+        registry.append(&name, session, body(bytes)).await.unwrap();
+        registry.finish(&name, session, &large, body(b"")).await.unwrap();
+        let open = registry.start_upload(&name, Algorithm::Sha256);
+        registry.append(&name, open, body(b"123")).await.unwrap();
+        registry.append(&name, open, body(b"456")).await.unwrap();
+        let cancelled = registry.start_upload(&name, Algorithm::Sha256);
+        registry.append(&name, cancelled, body(b"123")).await.unwrap();
+        registry.cancel_upload(&name, cancelled).await.unwrap();
+
+        let text = image(&config, &layer, "");
+        let image_digest = push(&registry, "a", tag("latest"), &text).await.unwrap();
+        push(&registry, "a", tag("v1"), &text).await.unwrap();
+        let child = format!(r#"{{"mediaType":"{IMAGE}","digest":"{image_digest}","size":{}}}"#, text.len());
+        let index = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{child}]}}"#);
+        let index = push(&registry, "a", tag("multi"), &index).await.unwrap();
+        let signature = image(&config, &layer, &subject(&image_digest));
+        let signature =
+            push(&registry, "a", Reference::Digest(sha256(signature.as_bytes())), &signature).await.unwrap();
+
+        assert!(registry.mount(&repository("b-c/d"), &config, Some(&name)).await.unwrap());
+        let sparse = Settings { allow_missing_references: true, ..Settings::default() };
+        let sparse = Registry::open(Arc::clone(&store), sparse).await.unwrap();
+        push(&sparse, "b-c/d", tag("sparse"), &text).await.unwrap();
+        registry.settle().await;
+        sparse.settle().await;
+        Self { store, config, layer, large, image: image_digest, index, signature, open }
+    }
+
+    async fn in_memory() -> Self {
+        let limits = Limits { min_part: 5000, part: 5000, ..TINY_PARTS };
+        Self::new(Arc::new(MemoryStore::new(limits))).await
+    }
+
+    /// The same in a store of its own.
+    async fn copy(&self) -> Arc<dyn Store> {
+        let copy = MemoryStore::default();
+        for entry in self.store.list("", None, usize::MAX).await.unwrap() {
+            let found = self.store.read(&entry.key).await.unwrap().unwrap();
+            copy.put(&entry.key, found.bytes, Condition::Create).await.unwrap();
+        }
+        Arc::new(copy)
+    }
+
+    fn entry(&self) -> String {
+        format!("repos/a/_referrers/sha256/{}/sha256-{}", self.image.hex(), self.signature.hex())
+    }
+
+    /// Where the bytes of a blob are.
+    async fn data(&self, digest: &Digest) -> String {
+        let record = read(self.store.as_ref(), &blob_key(digest, "_")).await;
+        record.split('"').find(|text| text.starts_with("data/")).unwrap().to_owned()
+    }
+}
+
+fn key(text: &str) -> Key {
+    Key::parse(text).unwrap()
+}
+
+async fn read(store: &dyn Store, at: &str) -> String {
+    let found = store.read(&key(at)).await.unwrap().unwrap_or_else(|| panic!("nothing at {at}"));
+    String::from_utf8(found.bytes.to_vec()).unwrap()
+}
+
+async fn create(store: &dyn Store, at: &str, text: &str) {
+    let put = store.put(&key(at), Bytes::from(text.to_owned()), Condition::Create).await.unwrap();
+    assert_ne!(put, Put::Lost, "{at}");
+}
+
+/// How a store is damaged.
+enum Damage {
+    Remove(String),
+    Create(String, String),
+    /// Once, in the text that is there.
+    Edit(String, String, String),
+    /// A register's state, to this letter and no value.
+    Bury(String, char),
+}
+
+use Damage::{Bury, Create, Edit, Remove};
+
+async fn damage(store: &dyn Store, damage: &Damage) {
+    let (at, text) = match damage {
+        Remove(at) => {
+            assert!(store.head(&key(at)).await.unwrap().is_some(), "nothing at {at}");
+            return store.delete(&key(at)).await.unwrap();
+        }
+        Create(at, text) => return create(store, at, text).await,
+        Edit(at, from, to) => {
+            let text = read(store, at).await;
+            assert!(text.contains(from.as_str()), "no {from} in {text}");
+            (at, text.replacen(from, to, 1))
+        }
+        Bury(at, state) => (at, format!("{state}{}", &read(store, at).await[1..23])),
+    };
+    let found = store.read(&key(at)).await.unwrap().unwrap();
+    store.put(&key(at), Bytes::from(text), Condition::Replace(found.version)).await.unwrap();
+}
+
+/// What `check` says, as the lines of its report.
+async fn report(store: Arc<dyn Store>) -> (Vec<String>, Summary) {
+    let mut lines = Vec::new();
+    let summary = check(store, |finding| lines.push(finding.to_string())).await.unwrap();
+    assert_eq!(summary.findings, lines.len() as u64);
+    (lines, summary)
+}
+
+/// Damages a copy, and expects one line for each of these, in this order.
+async fn expect(fixture: &Fixture, damages: &[Damage], expected: &[(Invariant, &str, String)]) {
+    let store = fixture.copy().await;
+    for each in damages {
+        damage(store.as_ref(), each).await;
+    }
+    let line = |(invariant, at, reason): &(Invariant, &str, String)| format!("{invariant}  {at}  {reason}");
+    assert_eq!(report(store).await.0, expected.iter().map(line).collect::<Vec<_>>());
+}
+
+/// Damages a copy in one place, and expects one line of that place.
+async fn expect_at(fixture: &Fixture, done: Damage, invariant: Invariant, reason: impl Into<String>) {
+    let (Remove(at) | Create(at, _) | Edit(at, ..) | Bury(at, _)) = &done;
+    let at = at.clone();
+    expect(fixture, &[done], &[(invariant, &at, reason.into())]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_registry_made_is_clean_and_counted() {
+    let fixture = Fixture::in_memory().await;
+    let (lines, summary) = report(Arc::clone(&fixture.store)).await;
+    assert_eq!(lines, Vec::<String>::new());
+    let expected = Summary {
+        repositories: 2,
+        manifests: 4,
+        tags: 4,
+        blobs: 3,
+        bytes: 70_008,
+        open_uploads: 1,
+        // One for each blob that was brought or mounted: they stay for the grace period.
+        pending: 4,
+        dropped: 0,
+        findings: 0,
+    };
+    assert_eq!(summary, expected);
+    assert_eq!(
+        summary.to_string().lines().map(str::trim).collect::<Vec<_>>(),
+        [
+            "2 repositories",
+            "4 manifests",
+            "4 tags",
+            "3 blobs of 70008 bytes",
+            "1 open uploads",
+            "4 references in flight",
+            "0 references dropped",
+            "0 findings",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_store_on_disk_is_clean_until_a_file_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(Arc::new(FsStore::open(directory.path()).unwrap())).await;
+    assert_eq!(report(Arc::clone(&fixture.store)).await.0, Vec::<String>::new());
+    let data = fixture.data(&fixture.layer).await;
+    std::fs::remove_file(directory.path().join(&data)).unwrap();
+    let reason = format!("says that its bytes are at {data}, and nothing is there");
+    let line = format!("I2  {}  {reason}", blob_key(&fixture.layer, "_"));
+    assert_eq!(report(Arc::clone(&fixture.store)).await.0, [line]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_clients_deleted_is_not_missed() {
+    let fixture = Fixture::in_memory().await;
+    let registry = Registry::open(Arc::clone(&fixture.store), Settings::default()).await.unwrap();
+    let name = repository("a");
+    registry.delete_blob(&name, &fixture.layer).await.unwrap();
+    registry.delete_manifest(&name, &fixture.image).await.unwrap();
+    registry.delete_manifest(&name, &fixture.signature).await.unwrap();
+    registry.delete_tag(&name, &Tag::parse("multi").unwrap()).await.unwrap();
+    let (lines, summary) = report(Arc::clone(&fixture.store)).await;
+    assert_eq!(lines, Vec::<String>::new());
+    assert_eq!((summary.manifests, summary.tags, summary.dropped), (2, 1, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_are_not_ours_are_named() {
+    let fixture = Fixture::in_memory().await;
+    for at in ["stray", "data/00/x", "repos/a/_tags/x/y", "blobs/sha256/00/x/_", "catalog/A", "pending/x"] {
+        let done = Create(at.into(), "x".into());
+        expect_at(&fixture, done, Invariant::Key, "is not a key of this registry").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_named_once_whatever_relies_on_it() {
+    let fixture = Fixture::in_memory().await;
+    let session = format!("uploads/{}/", fixture.open);
+    let first = |prefix: &str| {
+        let (store, prefix) = (Arc::clone(&fixture.store), prefix.to_owned());
+        async move { store.list(&prefix, None, 1).await.unwrap().remove(0).key.to_string() }
+    };
+    for at in [
+        blob_key(&fixture.config, "_"),
+        blob_key(&fixture.config, "a"),
+        manifest_key(&fixture.image),
+        fixture.entry(),
+        "repos/a/_tags/latest".into(),
+        "catalog/a".into(),
+        "catalog/b!c.d".into(),
+    ] {
+        let edit = |from: &str, to: &str| Edit(at.clone(), from.into(), to.into());
+        expect_at(&fixture, edit("l", ""), Invariant::Object, "has no nonce").await;
+        expect_at(&fixture, edit("l", "x"), Invariant::Object, "is in no known state").await;
+        expect_at(&fixture, edit("{", ""), Invariant::Object, "has no readable value").await;
+    }
+    for prefix in ["pending/sha256/", "pending/"] {
+        let done = Edit(first(prefix).await, "{".into(), String::new());
+        expect_at(&fixture, done, Invariant::Object, "is no readable entry").await;
+    }
+    let done = Edit(first(&session).await, "{".into(), String::new());
+    expect_at(&fixture, done, Invariant::Object, "is no readable record of a journal").await;
+    let id = "0b3a2bd5-4d63-4f0b-8d6a-5d1f0f7b7a11";
+    for at in [format!("dropped/{id}"), format!("pending/manifests/a/{id}")] {
+        expect_at(&fixture, Create(at, "x".into()), Invariant::Object, "is no readable entry").await;
+    }
+    let done = Create(format!("uploads/{}/!end", fixture.open), "l".into());
+    expect_at(&fixture, done, Invariant::Object, "has no nonce").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_of_something_else_than_its_key_says_is_named() {
+    let fixture = Fixture::in_memory().await;
+    let pending = fixture.store.list("pending/sha256/", None, 1).await.unwrap().remove(0).key.to_string();
+    let digest = read(fixture.store.as_ref(), &pending).await;
+    let digest = digest.split('"').find(|text| text.starts_with("sha256:")).unwrap().to_owned();
+    let reason = "is of something else than its key says";
+    expect_at(&fixture, Edit(pending, digest, sha256(b"").to_string()), Invariant::Object, reason).await;
+    let done = Edit("catalog/a".into(), r#""a""#.into(), r#""b""#.into());
+    expect_at(&fixture, done, Invariant::Object, "names another repository than its key").await;
+    let at = manifest_key(&fixture.index);
+    let text = read(fixture.store.as_ref(), &at).await.replacen(r#""schemaVersion":2"#, r#""schemaVersion":3"#, 1);
+    let reason = format!("has bytes whose digest is {}", sha256(text.splitn(4, '\n').last().unwrap().as_bytes()));
+    let done = Edit(at.clone(), r#""schemaVersion":2"#.into(), r#""schemaVersion":3"#.into());
+    expect_at(&fixture, done, Invariant::Object, reason).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_outside_the_catalog_is_named() {
+    let fixture = Fixture::in_memory().await;
+    let text = image(&fixture.config, &fixture.layer, "");
+    let at = format!("repos/b-c/d/_manifests/sha256/{}", sha256(text.as_bytes()).hex());
+    let reason = "is in a repository that is not in the catalog".to_owned();
+    for done in [Remove("catalog/b!c.d".into()), Bury("catalog/b!c.d".into(), 'g')] {
+        expect(&fixture, &[done], &[(Invariant::Catalog, &at, reason.clone())]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i1_content_that_a_manifest_names_and_nobody_deleted_is_missed() {
+    let fixture = Fixture::in_memory().await;
+    let holder = blob_key(&fixture.layer, "a");
+    let reason = format!("names {}, which its repository does not hold", fixture.layer);
+    let mut named = [manifest_key(&fixture.image), manifest_key(&fixture.signature)];
+    named.sort();
+    let expected = [&named[0], &named[1]].map(|at| (Invariant::I1, at.as_str(), reason.clone()));
+    for done in [Remove(holder.clone()), Bury(holder.clone(), 'g')] {
+        expect(&fixture, &[done], &expected).await;
+    }
+    expect(&fixture, &[Bury(holder, 'd')], &[]).await;
+
+    let child = manifest_key(&fixture.image);
+    let tags = || ["latest", "v1"].map(|tag| Remove(format!("repos/a/_tags/{tag}")));
+    let reason = format!("names {}, which its repository does not hold", fixture.image);
+    let index = manifest_key(&fixture.index);
+    for done in [Remove(child.clone()), Bury(child.clone(), 'g')] {
+        let [one, two] = tags();
+        expect(&fixture, &[one, two, done], &[(Invariant::I1, &index, reason.clone())]).await;
+    }
+    let [one, two] = tags();
+    expect(&fixture, &[one, two, Bury(child, 'd')], &[]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn i2_a_holder_has_its_record_and_a_record_its_bytes() {
+    let fixture = Fixture::in_memory().await;
+    let (record, holder) = (blob_key(&fixture.large, "_"), blob_key(&fixture.large, "a"));
+    for done in [Remove(record.clone()), Bury(record.clone(), 'g'), Bury(record.clone(), 'd')] {
+        expect(&fixture, &[done], &[(Invariant::I2, &holder, "holds a blob that has no record".into())]).await;
+    }
+    let reason = "says another size or place than the record";
+    expect_at(&fixture, Edit(holder.clone(), ":70000".into(), ":70001".into()), Invariant::I2, reason).await;
+    let (data, other) = (fixture.data(&fixture.large).await, fixture.data(&fixture.config).await);
+    expect_at(&fixture, Edit(holder.clone(), data.clone(), other), Invariant::I2, reason).await;
+
+    let longer = [&record, &holder].map(|at| Edit(at.clone(), ":70000".into(), ":70001".into()));
+    let reason = format!("says that {data} has 70001 bytes, and it has 70000");
+    expect(&fixture, &longer, &[(Invariant::I2, &record, reason)]).await;
+    let reason = format!("says that its bytes are at {data}, and nothing is there");
+    expect(&fixture, &[Remove(data.clone())], &[(Invariant::I2, &record, reason)]).await;
+    for place in ["repos/a/_tags/latest", "no key"] {
+        let moved = [&record, &holder].map(|at| Edit(at.clone(), data.clone(), place.into()));
+        let reason = "names no place where bytes could be".to_owned();
+        expect(&fixture, &moved, &[(Invariant::I2, &record, reason)]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i3_a_tag_has_its_manifest_which_names_the_tag() {
+    let fixture = Fixture::in_memory().await;
+    let manifest = manifest_key(&fixture.index);
+    let reason = format!("points to {}, which is not there", fixture.index);
+    for done in [Remove(manifest.clone()), Bury(manifest.clone(), 'g'), Bury(manifest.clone(), 'd')] {
+        expect(&fixture, &[done], &[(Invariant::I3, "repos/a/_tags/multi", reason.clone())]).await;
+    }
+    let reason = format!("points to {}, whose header does not name the tag", fixture.index);
+    let unnamed = Edit(manifest.clone(), r#""tags":["multi"]"#.into(), r#""tags":["other"]"#.into());
+    expect(&fixture, &[unnamed], &[(Invariant::I3, "repos/a/_tags/multi", reason)]).await;
+    let more = Edit(manifest, r#""tags":["multi"]"#.into(), r#""moreTags":true"#.into());
+    expect(&fixture, &[more], &[]).await;
+    let reason = format!("says another type or size of {} than that does", fixture.index);
+    for (from, to) in [(r#""size":"#, r#""size":1"#), (INDEX, IMAGE)] {
+        let done = Edit("repos/a/_tags/multi".into(), from.into(), to.into());
+        expect_at(&fixture, done, Invariant::I3, reason.clone()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn i4_a_referrer_entry_has_its_manifest_and_the_manifest_its_entry() {
+    let fixture = Fixture::in_memory().await;
+    let (entry, manifest) = (fixture.entry(), manifest_key(&fixture.signature));
+    for done in [Remove(manifest.clone()), Bury(manifest.clone(), 'g'), Bury(manifest.clone(), 'd')] {
+        expect(&fixture, &[done], &[(Invariant::I4, &entry, "lists a manifest that is not there".into())]).await;
+    }
+    let reason = "describes its manifest otherwise than it is";
+    for (from, to) in [(r#""size":"#, r#""size":1"#), (IMAGE, INDEX), ("a/config", "a/other")] {
+        expect_at(&fixture, Edit(entry.clone(), from.into(), to.into()), Invariant::I4, reason).await;
+    }
+    let reason = format!("is not among the referrers of {}", fixture.image);
+    for done in [Remove(entry.clone()), Bury(entry.clone(), 'g')] {
+        expect(&fixture, &[done], &[(Invariant::I4, &manifest, reason.clone())]).await;
+    }
+    // A delete takes the entry first: this is one that stopped there.
+    expect(&fixture, &[Bury(entry.clone(), 'd')], &[]).await;
+
+    let silent = Edit(manifest.clone(), format!(r#"{{"subject":"{}"}}"#, fixture.image), "{}".into());
+    let mut expected = [
+        (Invariant::I4, manifest.as_str(), format!("has the subject {}, which its header does not say", fixture.image)),
+        (Invariant::I4, entry.as_str(), "lists a manifest whose header says another subject".to_owned()),
+    ];
+    expected.sort_by_key(|(_, at, _)| *at);
+    expect(&fixture, &[silent], &expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_stopped_after_its_manifest_is_no_finding_while_its_reference_stands() {
+    let fixture = Fixture::in_memory().await;
+    let pending = |digest: &Digest| {
+        let at = "pending/manifests/a/0b3a2bd5-4d63-4f0b-8d6a-5d1f0f7b7a11";
+        let subject = fixture.image;
+        let json = format!(
+            r#"{{"at":1,"repository":"a","digest":"{digest}","tags":[],"subject":"{subject}","references":[]}}"#
+        );
+        Create(at.to_owned(), json)
+    };
+    expect(&fixture, &[Remove(fixture.entry()), pending(&fixture.signature)], &[]).await;
+    let reason = format!("is not among the referrers of {}", fixture.image);
+    let at = manifest_key(&fixture.signature);
+    let done = [Remove(fixture.entry()), pending(&fixture.index)];
+    expect(&fixture, &done, &[(Invariant::I4, &at, reason)]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_a_page_of_keys_is_checked_to_the_end() {
+    let store = Arc::new(MemoryStore::default());
+    let registry = Registry::open(store.clone(), Settings::default()).await.unwrap();
+    let text = image(&sha256(b"conf"), &sha256(b"layr"), "");
+    push_blob(&registry, "a", b"conf").await.unwrap();
+    push_blob(&registry, "a", b"layr").await.unwrap();
+    for n in 0..1100 {
+        push(&registry, "a", tag(&format!("t{n:04}")), &text).await.unwrap();
+    }
+    registry.settle().await;
+    create(store.as_ref(), "zzz", "").await;
+    let metered = Arc::new(Metered::new(store));
+    let (lines, summary) = report(metered).await;
+    assert_eq!(lines, ["key  zzz  is not a key of this registry"]);
+    assert_eq!(summary.tags, 1100);
+}
+
+/// A client of its own replica, as fast as its store.
+struct Client {
+    registry: Arc<Registry>,
+    random: u64,
+}
+
+impl Client {
+    fn pick(&mut self, of: u64) -> u64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % of
+    }
+
+    /// One request of those that get into each other's way.
+    async fn act(&mut self) -> Result<(), Error> {
+        const BLOBS: [&[u8]; 3] = [b"blob", b"BLOB", b"also"];
+        let name = ["a", "a/b"][usize::from(self.pick(2) == 0)];
+        let [one, two] = [self.pick(3), self.pick(3)].map(|n| BLOBS[usize::try_from(n).unwrap()]);
+        let text = image(&sha256(one), &sha256(two), "");
+        let signature = image(&sha256(two), &sha256(one), &subject(&sha256(text.as_bytes())));
+        let (image, referrer) = (sha256(text.as_bytes()), sha256(signature.as_bytes()));
+        let tag_name = format!("t{}", self.pick(2));
+        let registry = &self.registry;
+        match self.random >> 40 & 15 {
+            0 => registry.delete_manifest(&repository(name), &image).await,
+            1 | 2 => registry.delete_manifest(&repository(name), &referrer).await,
+            3 => registry.delete_tag(&repository(name), &Tag::parse(&tag_name).unwrap()).await,
+            4 => registry.delete_blob(&repository(name), &sha256(one)).await,
+            5..=8 => {
+                push_blob(registry, name, one).await?;
+                push_blob(registry, name, two).await?;
+                push(registry, name, Reference::Digest(referrer), &signature).await.map(drop)
+            }
+            9 => registry.mount(&repository(name), &sha256(one), Some(&repository("a"))).await.map(drop),
+            _ => {
+                push_blob(registry, name, one).await?;
+                push_blob(registry, name, two).await?;
+                push(registry, name, tag(&tag_name), &text).await.map(drop)
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_under_pushes_and_deletes_is_clean_while_they_run_and_after() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let slow = |millis| Arc::new(Metered::with_latency(Arc::clone(&store), Duration::from_millis(millis)));
+    let done = AtomicBool::new(false);
+    let mut clients = Vec::new();
+    for n in 0..8 {
+        let registry = Registry::open(slow(2 * n + 3), Settings::default()).await.unwrap();
+        clients.push(Client { registry, random: n });
+    }
+    let work = async {
+        join_all(clients.iter_mut().map(|client| async {
+            for _ in 0..120 {
+                match client.act().await {
+                    Ok(())
+                    | Err(
+                        Error::ManifestUnknown | Error::BlobUnknown(_) | Error::ManifestBlobUnknown(_) | Error::Busy,
+                    ) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        }))
+        .await;
+        done.store(true, Ordering::Relaxed);
+    };
+    let watch = async {
+        let mut rounds = 0;
+        while !done.load(Ordering::Relaxed) {
+            assert_eq!(report(slow(5)).await.0, Vec::<String>::new());
+            rounds += 1;
+        }
+        assert!(rounds > 10, "only {rounds} rounds");
+    };
+    tokio::join!(work, watch);
+    for client in &clients {
+        client.registry.settle().await;
+    }
+    let (lines, summary) = report(Arc::clone(&store)).await;
+    assert_eq!(lines, Vec::<String>::new());
+    assert!(summary.manifests > 0 && summary.dropped > 0, "{summary}");
+    assert!(store.open(&key("fleet/session-key"), Span::ALL).await.unwrap().is_some());
+}
