@@ -1,212 +1,27 @@
 //! `check` says what is wrong with a store, at the key where it is wrong, and nothing else: not of a store that is being
 //! worked on, nor of one where somebody died half way.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod fixture;
+mod live;
 
-use bytes::Bytes;
-use futures_util::{future::join_all, stream};
+use std::sync::Arc;
+
 use marina_distribution::{
-    oci::{Algorithm, Digest, Reference, Repository, Tag},
+    oci::{Digest, Tag},
     registry::{
-        Chunk, Error, Push, Registry, SessionId, Settings,
-        check::{Invariant, Summary, check},
+        Registry, Settings,
+        check::{Invariant, Summary},
     },
-    store::{
-        Condition, Key, Limits, Put, Span, Store,
-        fs::FsStore,
-        memory::{MemoryStore, TINY_PARTS},
-        metered::Metered,
-    },
+    store::{fs::FsStore, memory::MemoryStore},
 };
 
-const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-
-fn repository(name: &str) -> Repository {
-    Repository::parse(name).unwrap()
-}
-
-fn tag(name: &str) -> Reference {
-    Reference::Tag(Tag::parse(name).unwrap())
-}
-
-fn sha256(bytes: &[u8]) -> Digest {
-    Digest::of(Algorithm::Sha256, bytes)
-}
-
-fn body(bytes: &'static [u8]) -> Chunk {
-    let body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
-    Chunk { start: None, declared: None, length: Some(bytes.len() as u64), body }
-}
-
-/// An image of one config and one layer of four bytes each.
-fn image(config: &Digest, layer: &Digest, more: &str) -> String {
-    format!(
-        r#"{{"schemaVersion":2,"mediaType":"{IMAGE}","config":{{"mediaType":"a/config","digest":"{config}","size":4}},"layers":[{{"mediaType":"a/layer","digest":"{layer}","size":4}}]{more}}}"#
-    )
-}
-
-/// What makes an image a referrer.
-fn subject(digest: &Digest) -> String {
-    format!(r#","subject":{{"mediaType":"{IMAGE}","digest":"{digest}","size":1}}"#)
-}
-
-async fn push_blob(registry: &Arc<Registry>, name: &str, bytes: &'static [u8]) -> Result<Digest, Error> {
-    let digest = sha256(bytes);
-    registry.upload_whole(&repository(name), &digest, body(bytes)).await?;
-    Ok(digest)
-}
-
-async fn push(registry: &Arc<Registry>, name: &str, target: Reference, text: &str) -> Result<Digest, Error> {
-    let bytes = Bytes::from(text.to_owned());
-    let push = Push { target, tags: Vec::new(), content_type: None, bytes, condition: None };
-    registry.put_manifest(&repository(name), push).await.map(|pushed| pushed.digest)
-}
-
-fn blob_key(digest: &Digest, leaf: &str) -> String {
-    let hex = digest.hex();
-    format!("blobs/sha256/{}/{hex}/{leaf}", &hex[..2])
-}
-
-fn manifest_key(digest: &Digest) -> String {
-    format!("repos/a/_manifests/sha256/{}", digest.hex())
-}
-
-/// A store with some of everything, made by a registry.
-struct Fixture {
-    store: Arc<dyn Store>,
-    config: Digest,
-    layer: Digest,
-    /// More than a part, so that it came as parts.
-    large: Digest,
-    image: Digest,
-    index: Digest,
-    signature: Digest,
-    open: SessionId,
-}
-
-impl Fixture {
-    async fn new(store: Arc<dyn Store>) -> Self {
-        let registry = Registry::open(Arc::clone(&store), Settings::default()).await.unwrap();
-        let name = repository("a");
-        let config = push_blob(&registry, "a", b"conf").await.unwrap();
-        let layer = push_blob(&registry, "a", b"layr").await.unwrap();
-        let bytes: &'static [u8] = Box::leak(vec![7; 70_000].into_boxed_slice());
-        let large = sha256(bytes);
-        let session = registry.start_upload(&name, Algorithm::Sha256);
-        registry.append(&name, session, body(bytes)).await.unwrap();
-        registry.finish(&name, session, &large, body(b"")).await.unwrap();
-        let open = registry.start_upload(&name, Algorithm::Sha256);
-        registry.append(&name, open, body(b"123")).await.unwrap();
-        registry.append(&name, open, body(b"456")).await.unwrap();
-        let cancelled = registry.start_upload(&name, Algorithm::Sha256);
-        registry.append(&name, cancelled, body(b"123")).await.unwrap();
-        registry.cancel_upload(&name, cancelled).await.unwrap();
-
-        let text = image(&config, &layer, "");
-        let image_digest = push(&registry, "a", tag("latest"), &text).await.unwrap();
-        push(&registry, "a", tag("v1"), &text).await.unwrap();
-        let child = format!(r#"{{"mediaType":"{IMAGE}","digest":"{image_digest}","size":{}}}"#, text.len());
-        let index = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{child}]}}"#);
-        let index = push(&registry, "a", tag("multi"), &index).await.unwrap();
-        let signature = image(&config, &layer, &subject(&image_digest));
-        let signature =
-            push(&registry, "a", Reference::Digest(sha256(signature.as_bytes())), &signature).await.unwrap();
-
-        assert!(registry.mount(&repository("b-c/d"), &config, Some(&name)).await.unwrap());
-        let sparse = Settings { allow_missing_references: true, ..Settings::default() };
-        let sparse = Registry::open(Arc::clone(&store), sparse).await.unwrap();
-        push(&sparse, "b-c/d", tag("sparse"), &text).await.unwrap();
-        registry.settle().await;
-        sparse.settle().await;
-        Self { store, config, layer, large, image: image_digest, index, signature, open }
-    }
-
-    async fn in_memory() -> Self {
-        let limits = Limits { min_part: 5000, part: 5000, ..TINY_PARTS };
-        Self::new(Arc::new(MemoryStore::new(limits))).await
-    }
-
-    /// The same in a store of its own.
-    async fn copy(&self) -> Arc<dyn Store> {
-        let copy = MemoryStore::default();
-        for entry in self.store.list("", None, usize::MAX).await.unwrap() {
-            let found = self.store.read(&entry.key).await.unwrap().unwrap();
-            copy.put(&entry.key, found.bytes, Condition::Create).await.unwrap();
-        }
-        Arc::new(copy)
-    }
-
-    fn entry(&self) -> String {
-        format!("repos/a/_referrers/sha256/{}/sha256-{}", self.image.hex(), self.signature.hex())
-    }
-
-    /// Where the bytes of a blob are.
-    async fn data(&self, digest: &Digest) -> String {
-        let record = read(self.store.as_ref(), &blob_key(digest, "_")).await;
-        record.split('"').find(|text| text.starts_with("data/")).unwrap().to_owned()
-    }
-}
-
-fn key(text: &str) -> Key {
-    Key::parse(text).unwrap()
-}
-
-async fn read(store: &dyn Store, at: &str) -> String {
-    let found = store.read(&key(at)).await.unwrap().unwrap_or_else(|| panic!("nothing at {at}"));
-    String::from_utf8(found.bytes.to_vec()).unwrap()
-}
-
-async fn create(store: &dyn Store, at: &str, text: &str) {
-    let put = store.put(&key(at), Bytes::from(text.to_owned()), Condition::Create).await.unwrap();
-    assert_ne!(put, Put::Lost, "{at}");
-}
-
-/// How a store is damaged.
-enum Damage {
-    Remove(String),
-    Create(String, String),
-    /// Once, in the text that is there.
-    Edit(String, String, String),
-    /// A register's state, to this letter and no value.
-    Bury(String, char),
-}
-
-use Damage::{Bury, Create, Edit, Remove};
-
-async fn damage(store: &dyn Store, damage: &Damage) {
-    let (at, text) = match damage {
-        Remove(at) => {
-            assert!(store.head(&key(at)).await.unwrap().is_some(), "nothing at {at}");
-            return store.delete(&key(at)).await.unwrap();
-        }
-        Create(at, text) => return create(store, at, text).await,
-        Edit(at, from, to) => {
-            let text = read(store, at).await;
-            assert!(text.contains(from.as_str()), "no {from} in {text}");
-            (at, text.replacen(from, to, 1))
-        }
-        Bury(at, state) => (at, format!("{state}{}", &read(store, at).await[1..23])),
-    };
-    let found = store.read(&key(at)).await.unwrap().unwrap();
-    store.put(&key(at), Bytes::from(text), Condition::Replace(found.version)).await.unwrap();
-}
-
-/// What `check` says, as the lines of its report.
-async fn report(store: Arc<dyn Store>) -> (Vec<String>, Summary) {
-    let mut lines = Vec::new();
-    let summary = check(store, |finding| lines.push(finding.to_string())).await.unwrap();
-    assert_eq!(summary.findings, lines.len() as u64);
-    (lines, summary)
-}
+use self::fixture::{
+    Damage::{self, Bury, Create, Edit, Remove},
+    Fixture, IMAGE, INDEX, blob_key, create, damage, image, manifest_key, push, push_blob, read, report, repository,
+    sha256, tag,
+};
 
 /// Damages a copy, and expects one line for each of these, in this order.
 async fn expect(fixture: &Fixture, damages: &[Damage], expected: &[(Invariant, &str, String)]) {
@@ -483,93 +298,7 @@ async fn more_than_a_page_of_keys_is_checked_to_the_end() {
     }
     registry.settle().await;
     create(store.as_ref(), "zzz", "").await;
-    let metered = Arc::new(Metered::new(store));
-    let (lines, summary) = report(metered).await;
+    let (lines, summary) = report(store).await;
     assert_eq!(lines, ["key  zzz  is not a key of this registry"]);
     assert_eq!(summary.tags, 1100);
-}
-
-/// A client of its own replica, as fast as its store.
-struct Client {
-    registry: Arc<Registry>,
-    random: u64,
-}
-
-impl Client {
-    fn pick(&mut self, of: u64) -> u64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) % of
-    }
-
-    /// One request of those that get into each other's way.
-    async fn act(&mut self) -> Result<(), Error> {
-        const BLOBS: [&[u8]; 3] = [b"blob", b"BLOB", b"also"];
-        let name = ["a", "a/b"][usize::from(self.pick(2) == 0)];
-        let [one, two] = [self.pick(3), self.pick(3)].map(|n| BLOBS[usize::try_from(n).unwrap()]);
-        let text = image(&sha256(one), &sha256(two), "");
-        let signature = image(&sha256(two), &sha256(one), &subject(&sha256(text.as_bytes())));
-        let (image, referrer) = (sha256(text.as_bytes()), sha256(signature.as_bytes()));
-        let tag_name = format!("t{}", self.pick(2));
-        let registry = &self.registry;
-        match self.random >> 40 & 15 {
-            0 => registry.delete_manifest(&repository(name), &image).await,
-            1 | 2 => registry.delete_manifest(&repository(name), &referrer).await,
-            3 => registry.delete_tag(&repository(name), &Tag::parse(&tag_name).unwrap()).await,
-            4 => registry.delete_blob(&repository(name), &sha256(one)).await,
-            5..=8 => {
-                push_blob(registry, name, one).await?;
-                push_blob(registry, name, two).await?;
-                push(registry, name, Reference::Digest(referrer), &signature).await.map(drop)
-            }
-            9 => registry.mount(&repository(name), &sha256(one), Some(&repository("a"))).await.map(drop),
-            _ => {
-                push_blob(registry, name, one).await?;
-                push_blob(registry, name, two).await?;
-                push(registry, name, tag(&tag_name), &text).await.map(drop)
-            }
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_under_pushes_and_deletes_is_clean_while_they_run_and_after() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let slow = |millis| Arc::new(Metered::with_latency(Arc::clone(&store), Duration::from_millis(millis)));
-    let done = AtomicBool::new(false);
-    let mut clients = Vec::new();
-    for n in 0..8 {
-        let registry = Registry::open(slow(2 * n + 3), Settings::default()).await.unwrap();
-        clients.push(Client { registry, random: n });
-    }
-    let work = async {
-        join_all(clients.iter_mut().map(|client| async {
-            for _ in 0..120 {
-                match client.act().await {
-                    Ok(())
-                    | Err(
-                        Error::ManifestUnknown | Error::BlobUnknown(_) | Error::ManifestBlobUnknown(_) | Error::Busy,
-                    ) => {}
-                    Err(error) => panic!("{error:?}"),
-                }
-            }
-        }))
-        .await;
-        done.store(true, Ordering::Relaxed);
-    };
-    let watch = async {
-        let mut rounds = 0;
-        while !done.load(Ordering::Relaxed) {
-            assert_eq!(report(slow(5)).await.0, Vec::<String>::new());
-            rounds += 1;
-        }
-        assert!(rounds > 10, "only {rounds} rounds");
-    };
-    tokio::join!(work, watch);
-    for client in &clients {
-        client.registry.settle().await;
-    }
-    let (lines, summary) = report(Arc::clone(&store)).await;
-    assert_eq!(lines, Vec::<String>::new());
-    assert!(summary.manifests > 0 && summary.dropped > 0, "{summary}");
-    assert!(store.open(&key("fleet/session-key"), Span::ALL).await.unwrap().is_some());
 }
