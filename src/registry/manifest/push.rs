@@ -144,6 +144,7 @@ impl Registry {
             if job.purpose == Purpose::Complete && before.manifest.present().is_none() {
                 return Ok(());
             }
+            job.check_type(&before)?;
             job.check_condition(&before)?;
             // From here on, what the manifest needs and is not condemned yet stays.
             let pending = job.pending(self.now()).put(self.store()).await?;
@@ -289,6 +290,16 @@ impl Registry {
 impl Job {
     fn subject(&self) -> Option<&Digest> {
         self.manifest.subject.as_ref()?.digest.known()
+    }
+
+    /// Bytes without a media type of their own are what they were first pushed as: what hangs on them depends on it.
+    fn check_type(&self, before: &Before) -> Result<()> {
+        match before.manifest.present().map(StoredManifest::media_type) {
+            Some(stored) if stored != self.manifest.media_type => {
+                Err(Error::ManifestInvalid(format!("the repository has these bytes already, as {stored}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_condition(&self, before: &Before) -> Result<()> {
