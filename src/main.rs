@@ -13,7 +13,7 @@ use std::{
 use marina_distribution::{
     config::{self, Action, Config, Invocation},
     http,
-    registry::{self, Expired, Registry},
+    registry::{self, Expired, Registry, check},
     server::{self, Ended, Stop},
     store::fs::FsStore,
 };
@@ -48,7 +48,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::SUCCESS)
         }
         Action::Serve => on_runtime(serve(effective.config)),
-        Action::Check => Err("check: there is no registry to check yet".into()),
+        Action::Check => on_runtime(check(effective.config)),
     }
 }
 
@@ -87,6 +87,23 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
         Ended::Drained => Ok(ExitCode::SUCCESS),
         Ended::Cut { .. } => Ok(ExitCode::from(NOT_WELL)),
     }
+}
+
+/// One line for each finding, then what was counted.
+async fn check(config: Config) -> Result<ExitCode, Box<dyn Error>> {
+    if !config.data_dir.is_dir() {
+        return Err(format!("{} is not there", config.data_dir.display()).into());
+    }
+    let store = Arc::new(FsStore::open(&config.data_dir)?);
+    let mut out = io::stdout();
+    let mut told = Ok(());
+    let summary = check::check(store, |finding| {
+        told = std::mem::replace(&mut told, Ok(())).and_then(|()| writeln!(out, "{finding}"));
+    })
+    .await?;
+    told?;
+    writeln!(out, "{summary}")?;
+    Ok(if summary.findings == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) })
 }
 
 /// Where the rooms meet.
