@@ -120,3 +120,68 @@ impl http_body::Body for Followed {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use axum::http::Request;
+    use http_body_util::BodyExt as _;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn lines(&self) -> Vec<Value> {
+            self.0.lock().unwrap().split(|it| *it == b'\n').filter_map(|it| serde_json::from_slice(it).ok()).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_leaves_one_line_when_its_answer_is_gone() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone());
+        let _logging = tracing::subscriber::set_default(subscriber.finish());
+
+        let request = Request::get("/v2/a?secret=x").extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 4242))));
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let (id, gone) = (RequestId::fresh(), RequestId::fresh());
+        let response = Line::new(id, &head).follow(Response::new(Body::from("hello")));
+        assert_eq!(log.lines(), [Value::Null; 0]);
+        response.into_body().collect().await.unwrap();
+        drop(Line::new(gone, &head));
+
+        let lines = log.lines();
+        assert_eq!(lines.len(), 2);
+        for (field, value) in [
+            ("request", Value::from(id.to_string())),
+            ("method", "GET".into()),
+            ("path", "/v2/a".into()),
+            ("status", 200.into()),
+            ("bytes", 5.into()),
+            ("remote", "192.0.2.1:4242".into()),
+        ] {
+            assert_eq!(lines[0][field], value, "{field}");
+        }
+        assert!(lines[0]["milliseconds"].is_u64());
+        // The client of the other did not wait for its answer.
+        assert_eq!((&lines[1]["request"], &lines[1]["status"]), (&Value::from(gone.to_string()), &Value::Null));
+    }
+}

@@ -1,9 +1,10 @@
 //! Pulling and pushing manifests: sections 6 and 12 of the requirements.
 
+use marina_distribution::http::Settings;
 use serde_json::json;
 
 use super::support::{
-    everywhere,
+    Server, directory_store, everywhere, files,
     images::{
         BLAKE3, DOCKER_MANIFEST, NOWHERE, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, artifact, descriptor, digest, image,
         index, sha256, sha512, with,
@@ -362,6 +363,24 @@ async fn what_was_looked_for_in_vain_is_there_everywhere_once_it_is_pushed() {
         replica.get(&tag).await.is(404);
     })
     .await;
+}
+
+// PULL-11
+#[tokio::test]
+async fn a_manifest_damaged_on_disk_is_never_sent() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory_store(&directory), Settings::default()).await;
+    let pushed = server.push_image("a", "v1", "layer").await;
+    let hex = digest(&pushed).trim_start_matches("sha256:");
+    let damaged: Vec<_> = files(&directory.path().join("repos")).into_iter().filter(|it| it.ends_with(hex)).collect();
+    assert_eq!(damaged.len(), 1);
+    let mut bytes = std::fs::read(&damaged[0]).unwrap();
+    *bytes.last_mut().unwrap() = b' ';
+    std::fs::write(&damaged[0], bytes).unwrap();
+    for reference in ["v1", digest(&pushed)] {
+        let reply = server.get(&format!("/v2/a/manifests/{reference}")).await;
+        reply.refuses(500, "UNKNOWN").lacks("docker-content-digest").lacks("etag");
+    }
 }
 
 // PUSH-18, STATE-4 as they hold for manifests

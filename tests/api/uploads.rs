@@ -5,7 +5,7 @@ use super::support::{
     images::{BLAKE3, EMPTY, bytes, sha256, sha512},
 };
 
-// PUSH-1, PUSH-2, PUSH-3; fifteen 12
+// PUSH-1, PUSH-2, PUSH-3, PUSH-7; fifteen 12
 #[tokio::test]
 async fn a_session_has_a_url_of_its_own_below_the_repository_and_no_host() {
     everywhere(async |server| {
