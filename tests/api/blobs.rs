@@ -178,6 +178,8 @@ async fn a_range_that_is_not_understood_or_of_other_bytes_is_ignored() {
     }
     let reply = server.get(&url).header("range", "bytes=1-2").header("if-range", &format!("\"{digest}\"")).await;
     reply.is(206).body_is(&content[1..=2]);
+    // Of two headers neither is the one.
+    server.get(&url).header("range", "bytes=1-2").header("range", "bytes=3-4").await.is(200).body_is(&content);
     // Only a GET has ranges.
     server.head(&url).header("range", "bytes=1-2").await.is(200).has("content-length", "100");
 }

@@ -107,6 +107,21 @@ async fn a_client_that_waits_to_be_told_is_told_to_go_on_only_when_its_body_is_w
     .await;
 }
 
+// MAN-6, GEN-9
+#[tokio::test]
+async fn a_manifest_that_is_announced_as_too_large_is_refused_before_it_is_sent() {
+    everywhere(async |server| {
+        for expect in ["", "Expect: 100-continue\r\n"] {
+            let mut wire = server.raw().await;
+            let put = "PUT /v2/a/manifests/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 4194305\r\n";
+            let (head, body) = wire.say(format!("{put}{expect}\r\n")).await.reply().await;
+            assert!(head.starts_with("HTTP/1.1 413"), "{head}");
+            assert!(String::from_utf8(body).unwrap().contains("MANIFEST_INVALID"));
+        }
+    })
+    .await;
+}
+
 // GEN-10
 #[tokio::test]
 async fn a_refusal_comes_before_the_body_and_the_connection_goes_on_after_it() {
