@@ -197,7 +197,7 @@ impl Registry {
             let data = source.data_key();
             // Protects the fresh blob for the grace period, and leads the collector to bytes that are never published.
             self.announce(repository, digest, Some((&data, source))).await?;
-            source.own(self, digest).await?;
+            source.own(self).await?;
             if let Some(record) = self.settle_record(digest, size, recorded, source, &data, &deadline).await? {
                 deadline.check()?;
                 // If we stop here the record may be new: a blob that nobody holds, which the pending entry leads to.

@@ -84,7 +84,7 @@ impl Registry {
                     return Ok(false);
                 }
                 let digest = match state {
-                    State::Live(End::Finished { digest }) => Some(*digest),
+                    State::Live(End::Finished { digest, .. }) => Some(*digest),
                     _ => None,
                 };
                 // From here on no finisher can own these bytes. If we stop here the next round goes on.

@@ -276,7 +276,7 @@ mod tests {
             tag in "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}",
             seq: u64,
         ) {
-            let (session, tag) = (SessionId::private(), Tag::parse(&tag).unwrap());
+            let (session, tag) = (SessionId::parse(&fresh_id().to_string()).unwrap(), Tag::parse(&tag).unwrap());
             let entry = Named::Referrer { repository: name.clone(), subject: one, referrer: other };
             for (key, named) in [
                 (data(session, None), Named::Data),
@@ -306,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_key_in_another_spelling_than_ours_does_not_parse() {
-        let (session, other, digest) = (SessionId::private(), fresh_id(), Digest::of(Algorithm::Sha256, b""));
+        let (session, other, digest) =
+            (SessionId::parse(&fresh_id().to_string()).unwrap(), fresh_id(), Digest::of(Algorithm::Sha256, b""));
         let (shard, hex) = (session.shard(), digest.hex());
         for bad in [
             format!("data/{:02x}/{session}", shard ^ 1),

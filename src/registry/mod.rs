@@ -39,6 +39,7 @@ mod expire;
 mod layout;
 pub(crate) mod manifest;
 mod nonce;
+mod once;
 mod pages;
 mod pending;
 mod referrers;

@@ -1,14 +1,13 @@
 //! References in flight. Whoever is about to publish something says so first; until the entry is consumed, the
 //! collector leaves alone what it names, and finds by it what was never published.
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{layout, nonce};
+use super::{layout, nonce, once};
 use crate::{
     oci::{AnyDigest, Digest, Repository, Tag},
     registry::session::SessionId,
-    store::{Condition, Error, ErrorKind, Key, Put, Result, Store},
+    store::{Error, ErrorKind, Key, Result, Store},
 };
 
 /// This upload or mount is about to make the repository hold that digest. It stays for the grace period after that.
@@ -95,16 +94,10 @@ pub(crate) async fn read<T: for<'de> Deserialize<'de>>(store: &dyn Store, key: &
     entry.map(Some).map_err(|error| Error::new(ErrorKind::Corrupt, format!("{key} cannot be read")).with_source(error))
 }
 
-/// Creates an entry under a name of its own. An uncertain write is repeated: who else would have written it?
+/// Creates an entry under a name of its own.
 async fn put<T: Serialize>(store: &dyn Store, key: Key, entry: &T) -> Result<Key> {
     let bytes = serde_json::to_vec(entry)
         .map_err(|error| Error::new(ErrorKind::Corrupt, format!("{key} cannot be written")).with_source(error))?;
-    let bytes = Bytes::from(bytes);
-    match store.put(&key, bytes.clone(), Condition::Create).await {
-        Ok(Put::Stored(_) | Put::Lost) => Ok(key),
-        Err(error) if error.kind == ErrorKind::Unavailable => {
-            store.put(&key, bytes, Condition::Create).await.map(|_| key)
-        }
-        Err(error) => Err(error),
-    }
+    once::create(store, &key, bytes.into()).await?;
+    Ok(key)
 }

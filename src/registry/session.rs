@@ -58,11 +58,6 @@ impl SessionId {
     pub(crate) fn issued(self) -> u64 {
         u64::try_from(unpack(self) >> (RANDOM_BITS + 1 + TAG_BITS)).unwrap_or(u64::MAX) << UNIT_BITS
     }
-
-    /// A session that no client ever knows of, for a body that came without one.
-    pub(crate) fn private() -> Self {
-        Self(nonce::fresh_id())
-    }
 }
 
 impl SessionKey {
@@ -180,7 +175,7 @@ mod tests {
 
     #[test]
     fn only_the_spelling_that_was_issued_is_an_id() {
-        let id = SessionId::private().to_string();
+        let id = SessionId(nonce::fresh_id()).to_string();
         assert!(SessionId::parse(&id).is_some());
         for bad in
             [id.to_uppercase() + "A", id.replace('-', ""), format!("{{{id}}}"), format!("urn:uuid:{id}"), String::new()]

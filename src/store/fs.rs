@@ -40,7 +40,7 @@ use super::{
 };
 
 const LIMITS: Limits = Limits {
-    min_part: 64 * 1024,
+    min_part: 1,
     part: 1024 * 1024,
     max_part: 1024 * 1024 * 1024,
     max_parts: u32::MAX,

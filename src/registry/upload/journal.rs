@@ -1,6 +1,7 @@
 //! The journal of an open session. Record *n + 1* is created, never overwritten: of two writers one wins.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -30,9 +31,13 @@ pub(crate) struct Journal {
     pub(crate) next_part: u32,
     /// What was acknowledged.
     pub(crate) accepted: Point,
-    /// The earlier record that holds the tail of that; `None`: this one does. A claim does not write the tail again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tail_in: Option<u64>,
+    /// The earlier records whose pieces, and then this one's own, make up the tail of that: no byte is written to the
+    /// journal with every record anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tail_in: Vec<u64>,
+    /// How much of the tail the earlier records hold.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    tail_before: usize,
     /// What a body that broke off left durable beyond that. A client may go on from here, or send it all again.
     pub(crate) ahead: Option<Point>,
 }
@@ -49,12 +54,16 @@ pub(crate) struct Point {
     pub(crate) tail: Bytes,
 }
 
+/// In how many records a tail may be scattered: more reads than this are not worth writing it once less.
+const MAX_PIECES: usize = 16;
+
 /// Who ended a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum End {
-    /// Its bytes are, or are about to be, published as this digest.
-    Finished { digest: Digest },
+    /// Its bytes are, or are about to be, published as this digest. `content` is what the finisher hashed on their way in:
+    /// who takes over a finisher that died must have the same bytes.
+    Finished { digest: Digest, content: Digest },
     /// Cancelled by the client, or discarded because its content was not what the client said.
     Cancelled,
     /// Nobody worked on it for too long. The digest is that of the finisher who owned it until then.
@@ -80,7 +89,17 @@ struct Header {
 impl Journal {
     pub(crate) fn new(algorithm: Algorithm, part: u64) -> Self {
         let accepted = Point { offset: 0, parts: Vec::new(), hash: Hasher::new(algorithm).save(), tail: Bytes::new() };
-        Self { seq: 0, at: 0, upload: None, part, next_part: 1, accepted, tail_in: None, ahead: None }
+        Self {
+            seq: 0,
+            at: 0,
+            upload: None,
+            part,
+            next_part: 1,
+            accepted,
+            tail_in: Vec::new(),
+            tail_before: 0,
+            ahead: None,
+        }
     }
 
     /// How far the bytes reach that a client need not send again.
@@ -113,20 +132,35 @@ impl Journal {
 
     /// The record after this one, with the same bytes acknowledged.
     pub(crate) fn next_same(&self) -> Self {
-        let tail_in = (!self.accepted.tail.is_empty()).then(|| self.tail_in.unwrap_or(self.seq));
-        Self { tail_in, ..self.clone() }
+        let mut next = self.clone();
+        if next.accepted.tail.len() > next.tail_before {
+            next.tail_in.push(self.seq);
+            next.tail_before = next.accepted.tail.len();
+        }
+        next
     }
 
-    /// The record after this one, with these bytes acknowledged.
-    pub(crate) fn next_accepted(&self, accepted: Point) -> Self {
-        Self { accepted, tail_in: None, ahead: None, ..self.clone() }
+    /// The record after this one, with these bytes acknowledged. `tail_grew`: its tail is the present one and more.
+    pub(crate) fn next_accepted(&self, accepted: Point, tail_grew: bool) -> Self {
+        let mut next = self.next_same();
+        if !tail_grew || next.tail_in.len() >= MAX_PIECES {
+            next.tail_in.clear();
+            next.tail_before = 0;
+        }
+        Self { accepted, ahead: None, ..next }
     }
 
     async fn fetch_tail(&mut self, store: &dyn Store, id: SessionId) -> store::Result<()> {
-        let Some(seq) = self.tail_in else { return Ok(()) };
-        let found = store.read(&layout::journal(id, seq)).await?;
-        let earlier = found.and_then(|found| Self::decode(seq, &found.bytes)).ok_or_else(|| corrupt(id, seq))?.1;
-        self.accepted.tail = earlier.accepted.tail;
+        let pieces = self.tail_in.iter().map(|&seq| async move {
+            let found = store.read(&layout::journal(id, seq)).await?;
+            let record = found.and_then(|found| Self::decode(seq, &found.bytes)).ok_or_else(|| corrupt(id, seq))?.1;
+            Ok(record.accepted.tail)
+        });
+        let pieces = try_join_all(pieces).await?;
+        if !pieces.is_empty() {
+            let whole: Vec<Bytes> = pieces.into_iter().chain([self.accepted.tail.clone()]).collect();
+            self.accepted.tail = whole.concat().into();
+        }
         Ok(())
     }
 
@@ -167,9 +201,7 @@ impl Journal {
         let header = Header { nonce: nonce.to_owned(), journal: self.clone() };
         serde_json::to_writer((&mut bytes).writer(), &header)?;
         bytes.put_u8(b'\n');
-        if self.tail_in.is_none() {
-            bytes.put_slice(&self.accepted.tail);
-        }
+        bytes.put_slice(self.accepted.tail.get(self.tail_before..).unwrap_or_default());
         Ok(bytes.freeze())
     }
 
@@ -200,6 +232,11 @@ impl Read {
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.end.state, State::Absent)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn corrupt(id: SessionId, seq: u64) -> Error {

@@ -1,19 +1,13 @@
 //! Uploads: sessions whose journal is in the store, so that any replica takes any request of them.
 
-use std::{
-    fmt,
-    num::NonZeroUsize,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, future::try_join};
-use lru::LruCache;
 
 use super::{
     Error, Registry, Result, layout,
-    register::{Seen, State, Written},
+    register::{Seen, State},
     session::{self, SessionId},
 };
 use crate::{
@@ -22,14 +16,16 @@ use crate::{
 };
 
 mod budget;
+mod hints;
 pub(crate) mod journal;
 pub(crate) mod source;
 mod writer;
 
 pub(crate) use budget::Budget;
+pub(crate) use hints::Hints;
 use journal::{End, Journal, Point, Read};
-use source::Source;
-use writer::{Content, Writer};
+use source::{Ending, Source};
+use writer::{Content, Taken, Writer};
 
 /// A piece of a blob on its way in.
 pub struct Chunk {
@@ -66,12 +62,6 @@ pub enum Whole {
     NothingSent,
 }
 
-/// Where sessions stood when this process last wrote to them. Right or wrong: who uses one finds out by a create.
-pub(crate) struct Hints(Mutex<LruCache<SessionId, Journal>>);
-
-/// How many sessions are remembered.
-const HINTS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
-
 impl Registry {
     /// Where the next byte goes. Changes nothing.
     pub async fn upload_status(&self, repository: &Repository, id: SessionId) -> Result<Progress> {
@@ -93,15 +83,19 @@ impl Registry {
         digest: &Digest,
         chunk: Chunk,
     ) -> Result<()> {
+        let issued = self.session_key.check(repository, id).ok_or(Error::UploadUnknown)?;
         let (this, repository, digest) = (Arc::clone(self), repository.clone(), *digest);
         self.run(async move {
-            match this.finish_to_the_end(&repository, id, &digest, chunk).await {
-                // The reply to an earlier finish may have been lost: then the blob is here.
-                Err(Error::UploadUnknown) => match this.stat_blob(&repository, &digest).await {
-                    Ok(_) => Ok(()),
-                    Err(Error::BlobUnknown(_)) => Err(Error::UploadUnknown),
-                    Err(error) => Err(error),
-                },
+            match this.finish_to_the_end(&repository, id, issued, &digest, chunk).await {
+                // Ended while we were at it, perhaps by a finish of the same.
+                Err(Error::UploadUnknown) => {
+                    let read = this.load(id, issued).await?;
+                    if this.finished_before(&repository, id, &digest, read).await? {
+                        Ok(())
+                    } else {
+                        Err(Error::UploadUnknown)
+                    }
+                }
                 done => done,
             }
         })
@@ -117,16 +111,29 @@ impl Registry {
     ) -> Result<Whole> {
         let (this, repository, digest) = (Arc::clone(self), repository.clone(), *digest);
         self.run(async move {
-            let id = SessionId::private();
-            let read = Read { end: Seen::absent(), journal: this.new_journal(digest.algorithm()) };
-            let (writer, received) = this.take_last(id, &read, &digest, chunk).await?;
-            let matches = writer.digest() == digest;
-            match received {
-                0 if !matches => return Ok(Whole::NothingSent),
-                _ if matches => this.publish_content(&repository, id, &digest, writer, None, false).await?,
-                _ => return Err(this.refuse(id, &digest, writer.digest()).await),
+            // A session that no client knows of.
+            let id = this.start_upload(&repository, digest.algorithm());
+            let journal = this.new_journal(digest.algorithm());
+            let from = journal.accepted.clone();
+            let hasher = from.hasher()?;
+            let mut writer = Writer::new(&this, id, journal, from, hasher);
+            let taken = writer.take(chunk).await;
+            let refused = match taken {
+                Ok(Taken { torn: false, .. }) if writer.digest() == digest => {
+                    this.publish_content(&repository, id, &digest, writer, None).await?;
+                    return Ok(Whole::Stored);
+                }
+                Ok(Taken { torn: false, received: 0 }) => return Ok(Whole::NothingSent),
+                Ok(Taken { torn: false, .. }) => Error::DigestMismatch { expected: digest, actual: writer.digest() },
+                Ok(Taken { torn: true, .. }) => Error::BodyTorn,
+                Err(error) => error,
+            };
+            // Nobody can go on with it: what it brought is dropped. If that fails, the expiry does it.
+            if let Some(upload) = writer.upload().cloned() {
+                drop(writer);
+                this.discard(id, Some(&upload), None).await?;
             }
-            Ok(Whole::Stored)
+            Err(refused)
         })
         .await
     }
@@ -136,48 +143,49 @@ impl Registry {
         let (this, repository) = (Arc::clone(self), repository.clone());
         self.run(async move {
             let read = this.open_session(&repository, id).await?;
-            if !this.end_session(id, &read.end, &End::Cancelled).await? {
-                return Err(Error::UploadUnknown);
-            }
-            // From here on nobody can publish these bytes. If we stop here, the expiry of the session drops them.
-            if let Some(upload) = read.journal.upload {
-                this.store().abort(&upload).await?;
-            }
-            Ok(())
+            if this.discard(id, read.journal.upload.as_ref(), None).await? { Ok(()) } else { Err(Error::UploadUnknown) }
         })
         .await
     }
 
     async fn append_to_the_end(&self, repository: &Repository, id: SessionId, chunk: Chunk) -> Result<Progress> {
         let issued = self.session_key.check(repository, id).ok_or(Error::UploadUnknown)?;
-        // A client that says where its chunk begins agrees or disagrees with what we remember; the create below decides.
+        // A client that says where its chunk begins agrees or disagrees with what we remember. Whether others have written
+        // since is decided by the create of the next record; whether the session has ended is asked beside the body.
         let remembered = self.sessions.get(id).filter(|journal| chunk.start == Some(journal.received()));
-        let journal = match remembered {
-            Some(journal) => journal,
-            None => self.load_open(id, issued).await?.journal,
+        let appended = match remembered {
+            Some(journal) => {
+                try_join(self.take_in(id, journal, chunk), self.still_open(id)).await.map(|(done, ())| done)
+            }
+            None => self.take_in(id, self.load_open(id, issued).await?.journal, chunk).await,
         };
+        if appended.is_err() {
+            self.sessions.forget(id);
+        }
+        appended
+    }
+
+    async fn take_in(&self, id: SessionId, journal: Journal, chunk: Chunk) -> Result<Progress> {
         check_lengths(&chunk)?;
         let from = starting_point(&journal, id, chunk.start)?;
         let hasher = from.hasher()?;
         let mut writer = Writer::new(self, id, journal, from, hasher);
         let taken = writer.take(chunk).await?;
         if taken.torn {
-            self.sessions.forget(id);
             return Err(keep_torn(writer).await);
         }
         if taken.received == 0 {
             return Ok(Progress { id, received: writer.offset() });
         }
-        let closed = writer.close().await;
-        match closed {
-            Ok((progress, journal)) => {
-                self.sessions.remember(id, journal);
-                Ok(progress)
-            }
-            Err(error) => {
-                self.sessions.forget(id);
-                Err(error)
-            }
+        let (progress, journal) = writer.close().await?;
+        self.sessions.remember(id, journal);
+        Ok(progress)
+    }
+
+    async fn still_open(&self, id: SessionId) -> Result<()> {
+        match layout::end(id).read(self.store()).await?.state {
+            State::Absent => Ok(()),
+            _ => Err(Error::UploadUnknown),
         }
     }
 
@@ -185,27 +193,68 @@ impl Registry {
         &self,
         repository: &Repository,
         id: SessionId,
+        issued: session::Issued,
         digest: &Digest,
         chunk: Chunk,
     ) -> Result<()> {
-        let issued = self.session_key.check(repository, id).ok_or(Error::UploadUnknown)?;
         let nothing_more = chunk.length == Some(0) && chunk.start.is_none();
-        let read = self.load_to_finish(id, issued, digest, nothing_more).await?;
+        // What we remember hashes to what the client says: then it is the content, whatever came after. Who takes the end
+        // decides.
+        let remembered = self.sessions.get(id).filter(|journal| nothing_more && journal.accepted.is(digest));
+        let read = match remembered {
+            Some(journal) => Read { end: Seen::absent(), journal },
+            None => self.load(id, issued).await?,
+        };
+        if !read.is_open() {
+            let takes_over = matches!(&read.end.state, State::Live(End::Finished { digest: it, .. }) if it == digest);
+            if self.finished_before(repository, id, digest, read.clone()).await? {
+                return Ok(());
+            }
+            if !takes_over {
+                return Err(Error::UploadUnknown);
+            }
+        }
         check_lengths(&chunk)?;
-        let (writer, _) = self.take_last(id, &read, digest, chunk).await?;
-        let actual = writer.digest();
-        let verify = actual.algorithm() != digest.algorithm();
-        if !verify && actual != *digest {
-            return Err(self.refuse(id, digest, actual).await);
+        let writer = self.take_last(id, &read, digest, chunk).await?;
+        let (content, upload) = (writer.digest(), writer.upload().cloned());
+        if content.algorithm() == digest.algorithm() && content != *digest {
+            self.discard(id, upload.as_ref(), None).await?;
+            return Err(Error::DigestMismatch { expected: *digest, actual: content });
         }
-        match self.publish_content(repository, id, digest, writer, Some(read.end), verify).await {
-            Err(Error::DigestMismatch { actual, .. }) => Err(self.refuse(id, digest, actual).await),
-            done => done,
+        let published = self.publish_content(repository, id, digest, writer, Some(read.end)).await;
+        if let Err(Error::DigestMismatch { .. }) = published {
+            self.discard(id, upload.as_ref(), Some(&End::Finished { digest: *digest, content })).await?;
         }
+        published
+    }
+
+    /// What is left to do of a finish that did its work, and whose reply was lost; or that died when the bytes were complete,
+    /// so that no part can be added any more. `false`: it did not come so far, or was none.
+    async fn finished_before(
+        &self,
+        repository: &Repository,
+        id: SessionId,
+        digest: &Digest,
+        read: Read,
+    ) -> Result<bool> {
+        match self.stat_blob(repository, digest).await {
+            Err(Error::BlobUnknown(_)) => {}
+            found => return found.map(|_| true),
+        }
+        let Read { end, journal } = read;
+        let (State::Live(ours @ End::Finished { digest: theirs, .. }), Some(upload)) = (&end.state, journal.upload)
+        else {
+            return Ok(false);
+        };
+        let size = if theirs == digest { self.store().head(&upload.key).await? } else { None };
+        let Some(size) = size else { return Ok(false) };
+        let ending = Ending::new(id, end.clone(), ours.clone());
+        self.publish_blob(repository, digest, size, &mut Source::complete(upload, ending)).await?;
+        Ok(true)
     }
 
     /// Takes in a session's last bytes.
-    async fn take_last(&self, id: SessionId, read: &Read, digest: &Digest, chunk: Chunk) -> Result<(Writer<'_>, u64)> {
+    async fn take_last(&self, id: SessionId, read: &Read, digest: &Digest, chunk: Chunk) -> Result<Writer<'_>> {
         let mut from = starting_point(&read.journal, id, chunk.start)?;
         if let (Some(0), None, Some(ahead)) = (chunk.length, chunk.start, &read.journal.ahead) {
             // Nothing more comes and two places are possible: the digest says which the client means.
@@ -220,7 +269,7 @@ impl Registry {
         if taken.torn {
             return Err(keep_torn(writer).await);
         }
-        Ok((writer, taken.received))
+        Ok(writer)
     }
 
     /// Publishes what a writer took in. `end` is that of the session, where a client knows of one.
@@ -231,54 +280,48 @@ impl Registry {
         digest: &Digest,
         writer: Writer<'_>,
         end: Option<Seen<End>>,
-        verify: bool,
     ) -> Result<()> {
-        let size = writer.offset();
-        match writer.content().await? {
+        let (size, content) = (writer.offset(), writer.digest());
+        let ours = End::Finished { digest: *digest, content };
+        let mut source = match writer.content().await? {
             Content::Buffered(bytes) => {
-                if verify {
+                if content.algorithm() != digest.algorithm() {
                     let actual = Digest::of(digest.algorithm(), &bytes);
                     if actual != *digest {
                         return Err(Error::DigestMismatch { expected: *digest, actual });
                     }
                 }
-                let mut source = Source::attempt(id, bytes);
-                let close = async {
-                    // Nobody waits for this end: the bytes are the attempt's own. It only closes the client's session.
-                    let Some(end) = end else { return Ok(()) };
-                    self.end_session(id, &end, &End::Finished { digest: *digest }).await.map(drop)
-                };
-                try_join(self.publish_blob(repository, digest, size, &mut source), close).await?;
+                Source::attempt(id, bytes, end.map(|end| Ending::new(id, end, ours)))
             }
-            Content::Parts { upload, parts, tail } => {
-                let end = end.unwrap_or_else(Seen::absent);
-                let mut source = Source::session_of(id, (upload, parts, tail), end, verify);
-                self.publish_blob(repository, digest, size, &mut source).await?;
+            Content::Parts { upload, parts, tail, follows } => {
+                let ending = Ending::new(id, end.unwrap_or_else(Seen::absent), ours);
+                Source::parts(upload, parts, tail, follows, ending)
             }
-        }
+        };
+        self.publish_blob(repository, digest, size, &mut source).await?;
         self.sessions.forget(id);
         Ok(())
     }
 
-    /// The content is not what the client said: the session is over and its bytes are dropped.
-    async fn refuse(&self, id: SessionId, expected: &Digest, actual: Digest) -> Error {
+    /// Ends a session without a blob and drops what it brought, unless somebody else has ended it; `owned` is an end that the
+    /// caller has taken itself.
+    async fn discard(&self, id: SessionId, upload: Option<&Multipart>, owned: Option<&End>) -> Result<bool> {
         self.sessions.forget(id);
-        let discard = async {
-            let end = layout::end(id).read(self.store()).await?;
-            self.end_session(id, &end, &End::Cancelled).await
-        };
-        match discard.await {
-            Ok(_) => Error::DigestMismatch { expected: *expected, actual },
-            Err(error) => error,
+        let register = layout::end(id);
+        let seen = register.read(self.store()).await?;
+        match &seen.state {
+            State::Absent => {}
+            State::Live(end) if Some(end) == owned => {}
+            _ => return Ok(false),
         }
-    }
-
-    /// Ends a session over what was seen of its end. `false`: somebody else has.
-    async fn end_session(&self, id: SessionId, over: &Seen<End>, end: &End) -> Result<bool> {
-        match layout::end(id).publish(self.store(), over, end).await? {
-            Written::Done => Ok(true),
-            Written::Lost(_) | Written::Unclear(_) => Ok(false),
+        if !register.publish(self.store(), &seen, &End::Cancelled).await?.is_done() {
+            return Ok(false);
         }
+        // From here on nobody can publish these bytes. If we stop here, the expiry of the session drops them.
+        if let Some(upload) = upload {
+            self.store().abort(upload).await?;
+        }
+        Ok(true)
     }
 
     async fn open_session(&self, repository: &Repository, id: SessionId) -> Result<Read> {
@@ -300,29 +343,6 @@ impl Registry {
             return Err(Error::UploadUnknown);
         }
         Ok(read)
-    }
-
-    /// The session to finish: open, or being finished as this very digest by somebody who may be dead.
-    async fn load_to_finish(
-        &self,
-        id: SessionId,
-        issued: session::Issued,
-        digest: &Digest,
-        nothing_more: bool,
-    ) -> Result<Read> {
-        if nothing_more {
-            // What we remember hashes to what the client says: then it is the content, whatever came after. Who owns the
-            // end decides.
-            if let Some(journal) = self.sessions.get(id).filter(|journal| journal.accepted.is(digest)) {
-                return Ok(Read { end: Seen::absent(), journal });
-            }
-        }
-        let read = self.load(id, issued).await?;
-        match &read.end.state {
-            State::Absent => Ok(read),
-            State::Live(End::Finished { digest: theirs }) if theirs == digest => Ok(read),
-            _ => Err(Error::UploadUnknown),
-        }
     }
 
     fn new_journal(&self, algorithm: Algorithm) -> Journal {
@@ -357,31 +377,6 @@ async fn keep_torn(writer: Writer<'_>) -> Error {
         tracing::debug!(%error, "what a torn body left is not kept");
     }
     Error::BodyTorn
-}
-
-impl Hints {
-    fn get(&self, id: SessionId) -> Option<Journal> {
-        self.lock().get(&id).cloned()
-    }
-
-    fn remember(&self, id: SessionId, journal: Journal) {
-        self.lock().put(id, journal);
-    }
-
-    fn forget(&self, id: SessionId) {
-        self.lock().pop(&id);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<SessionId, Journal>> {
-        // Hints only: whatever a panicking holder left is as good as any.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Hints {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(HINTS)))
-    }
 }
 
 impl fmt::Debug for Chunk {

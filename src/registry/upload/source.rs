@@ -1,7 +1,7 @@
 //! Where the bytes of a blob that is being published come from.
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future::try_join};
 use uuid::Uuid;
 
 use super::journal::End;
@@ -10,10 +10,11 @@ use crate::{
     registry::{
         Error, Registry, Result, layout,
         nonce::fresh_id,
+        once,
         register::{Seen, State, Written},
         session::SessionId,
     },
-    store::{Condition, ErrorKind, Key, Multipart, Part, Span},
+    store::{self, ErrorKind, Key, Multipart, Part, Placed, Span, Store},
 };
 
 pub(crate) enum Source {
@@ -26,32 +27,45 @@ pub(crate) struct Attempt {
     session: SessionId,
     id: Uuid,
     bytes: Bytes,
+    /// The end of the session, where a client knows of one.
+    end: Option<Ending>,
 }
 
 /// The bytes of a session, completed in place. Only who owns the session's end publishes them.
 pub(crate) struct Finish {
-    id: SessionId,
     upload: Multipart,
     parts: Vec<Part>,
     tail: Bytes,
-    end: Seen<End>,
-    /// The digest is of an algorithm that was not hashed on the way in: read the bytes once when they are complete.
+    /// The tail follows the last part, and both came with this request.
+    follows: bool,
+    end: Ending,
+    /// Nobody has compared the bytes with the digest: read them once when they are complete.
     verify: bool,
     complete: bool,
 }
 
+/// A session's end, about to be taken for these bytes.
+pub(crate) struct Ending {
+    id: SessionId,
+    seen: Seen<End>,
+    ours: End,
+}
+
 impl Source {
-    pub(crate) fn attempt(session: SessionId, bytes: Bytes) -> Self {
-        Self::Attempt(Attempt { session, id: fresh_id(), bytes })
+    pub(crate) fn attempt(session: SessionId, bytes: Bytes, end: Option<Ending>) -> Self {
+        Self::Attempt(Attempt { session, id: fresh_id(), bytes, end })
     }
 
-    pub(crate) fn session_of(
-        id: SessionId,
-        (upload, parts, tail): (Multipart, Vec<Part>, Bytes),
-        end: Seen<End>,
-        verify: bool,
-    ) -> Self {
-        Self::Session(Finish { id, upload, parts, tail, end, verify, complete: false })
+    /// Parts and what is left over, about to be completed.
+    pub(crate) fn parts(upload: Multipart, parts: Vec<Part>, tail: Bytes, follows: bool, end: Ending) -> Self {
+        let verify = end.is_unverified();
+        Self::Session(Finish { upload, parts, tail, follows, end, verify, complete: false })
+    }
+
+    /// Bytes that an earlier finisher completed. What it knew of them died with it, so they are read once.
+    pub(crate) fn complete(upload: Multipart, end: Ending) -> Self {
+        let (parts, tail) = (Vec::new(), Bytes::new());
+        Self::Session(Finish { upload, parts, tail, follows: false, end, verify: true, complete: true })
     }
 
     pub(crate) fn data_key(&self) -> Key {
@@ -65,45 +79,30 @@ impl Source {
     pub(crate) fn session(&self) -> Option<SessionId> {
         match self {
             Self::Attempt(_) => None,
-            Self::Session(source) => Some(source.id),
+            Self::Session(source) => Some(source.end.id),
         }
     }
 
     /// Takes the right to publish these bytes. After the reference in flight, never before nor beside it: an expiry takes
     /// the end first and looks for references then, so one of the two sees the other.
-    pub(crate) async fn own(&mut self, registry: &Registry, digest: &Digest) -> Result<()> {
-        let Self::Session(source) = self else { return Ok(()) };
-        let register = layout::end(source.id);
-        loop {
-            // A finisher that died is taken over by one that says the same digest: the bytes are the same.
-            match &source.end.state {
-                State::Absent => {}
-                State::Live(End::Finished { digest: theirs }) if theirs == digest => {}
-                _ => return Err(Error::UploadUnknown),
-            }
-            let ours = End::Finished { digest: *digest };
-            match register.publish(registry.store(), &source.end, &ours).await? {
-                Written::Done => return Ok(()),
-                Written::Lost(now) | Written::Unclear(now) => source.end = now,
-            }
+    pub(crate) async fn own(&mut self, registry: &Registry) -> Result<()> {
+        match self {
+            // The bytes are the attempt's own anyhow.
+            Self::Attempt(_) => Ok(()),
+            Self::Session(source) => source.end.take(registry).await,
         }
     }
 
     /// Has the bytes at the data key, whole and durable.
     pub(crate) async fn bring(&mut self, registry: &Registry, digest: &Digest, size: u64) -> Result<()> {
         match self {
-            Self::Attempt(source) => {
-                let key = layout::data(source.session, Some(source.id));
-                // An uncertain put is simply put again: nobody else uses this name.
-                match registry.store.put(&key, source.bytes.clone(), Condition::Create).await {
-                    Err(error) if error.kind == ErrorKind::Unavailable => {
-                        registry.store.put(&key, source.bytes.clone(), Condition::Create).await?;
-                    }
-                    done => drop(done?),
+            Self::Attempt(source) => source.bring(registry).await,
+            Self::Session(source) => {
+                if !source.complete {
+                    source.complete(registry, size).await?;
                 }
-                Ok(())
+                if source.verify { source.read_through(registry, digest).await } else { Ok(()) }
             }
-            Self::Session(source) => source.complete(registry, digest, size).await,
         }
     }
 
@@ -111,45 +110,102 @@ impl Source {
     pub(crate) async fn restart(&mut self, registry: &Registry) -> Result<()> {
         match self {
             Self::Attempt(source) => source.id = fresh_id(),
-            Self::Session(source) => source.end = layout::end(source.id).read(registry.store()).await?,
+            Self::Session(_) => {}
+        }
+        match self {
+            Self::Attempt(Attempt { end: Some(end), .. }) | Self::Session(Finish { end, .. }) => {
+                end.seen = layout::end(end.id).read(registry.store()).await?;
+            }
+            Self::Attempt(Attempt { end: None, .. }) => {}
         }
         Ok(())
     }
 }
 
-impl Finish {
-    async fn complete(&mut self, registry: &Registry, digest: &Digest, size: u64) -> Result<()> {
-        if self.complete {
-            return Ok(());
-        }
-        let store = &registry.store;
-        if !self.tail.is_empty() {
-            // The highest number is the finisher's. If a finisher that was taken over writes it too, one of the two
-            // fails to complete: the tag names the bytes.
-            let number = store.limits().max_parts;
-            match store.put_part(&self.upload, number, self.tail.clone(), None).await {
-                Ok(crate::store::Placed::New(part) | crate::store::Placed::Grown(part)) => {
-                    self.parts.push(part);
-                    self.tail = Bytes::new();
-                }
-                // Completed by a finisher before us: the look below says so.
-                Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
+impl Ending {
+    pub(crate) fn new(id: SessionId, seen: Seen<End>, ours: End) -> Self {
+        Self { id, seen, ours }
+    }
+
+    /// The bytes were hashed by another algorithm on their way in.
+    fn is_unverified(&self) -> bool {
+        matches!(&self.ours, End::Finished { digest, content } if digest.algorithm() != content.algorithm())
+    }
+
+    /// Ends the session for these bytes. A finisher that died is taken over by one that has the same.
+    async fn take(&mut self, registry: &Registry) -> Result<()> {
+        let register = layout::end(self.id);
+        loop {
+            match &self.seen.state {
+                State::Absent => {}
+                State::Live(theirs) if *theirs == self.ours => {}
+                _ => return Err(Error::UploadUnknown),
+            }
+            match register.publish(registry.store(), &self.seen, &self.ours).await? {
+                Written::Done => return Ok(()),
+                Written::Lost(now) | Written::Unclear(now) => self.seen = now,
             }
         }
-        if let Err(error) = store.complete(&self.upload, &self.parts).await {
+    }
+}
+
+impl Attempt {
+    /// Puts the bytes and, beside that, ends the session: if that is lost to a cancel, nothing is published.
+    async fn bring(&mut self, registry: &Registry) -> Result<()> {
+        let key = layout::data(self.session, Some(self.id));
+        let bytes = async { Ok(once::create(registry.store(), &key, self.bytes.clone()).await?) };
+        match &mut self.end {
+            Some(end) => try_join(bytes, end.take(registry)).await.map(drop),
+            None => bytes.await,
+        }
+    }
+}
+
+impl Finish {
+    async fn complete(&mut self, registry: &Registry, size: u64) -> Result<()> {
+        let store = &registry.store;
+        if !self.tail.is_empty() {
+            self.put_tail(store.as_ref()).await?;
+        }
+        let completed = if self.tail.is_empty() {
+            store.complete(&self.upload, &self.parts).await
+        } else {
+            Err(store::Error::new(ErrorKind::NotFound, format!("upload {}", self.upload.id)))
+        };
+        if let Err(error) = completed {
             // Perhaps it was completed after all, by us or by a finisher before us: then the bytes are there.
             if store.head(&self.upload.key).await? != Some(size) {
-                return Err(error.into());
+                return Err(match error.kind {
+                    // Another finisher has written the last part anew: one of us two will do it.
+                    ErrorKind::Corrupt => Error::Busy,
+                    ErrorKind::NotFound | ErrorKind::Unavailable | ErrorKind::Full => error.into(),
+                });
             }
         }
         // If we stop here the bytes are whole, and the reference in flight and the session's end lead to them.
         self.complete = true;
-        if self.verify { self.read_through(registry, digest).await } else { Ok(()) }
+        Ok(())
     }
 
-    /// Hashes the complete bytes in the algorithm that the client named only now.
-    async fn read_through(&self, registry: &Registry, digest: &Digest) -> Result<()> {
+    /// Makes the last part of what is left. The highest number is the finisher's: if one that was taken over writes it too,
+    /// one of the two fails to complete, since the tag names the bytes. The tail stays where the upload is gone.
+    async fn put_tail(&mut self, store: &dyn Store) -> Result<()> {
+        let previous = if self.follows { self.parts.last() } else { None };
+        match store.put_part(&self.upload, store.limits().max_parts, self.tail.clone(), previous).await {
+            Ok(Placed::New(part)) => self.parts.push(part),
+            Ok(Placed::Grown(part)) => {
+                self.parts.pop();
+                self.parts.push(part);
+            }
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        self.tail = Bytes::new();
+        Ok(())
+    }
+
+    /// Compares the complete bytes with the digest.
+    async fn read_through(&mut self, registry: &Registry, digest: &Digest) -> Result<()> {
         let object = registry.store.open(&self.upload.key, Span::ALL).await?.ok_or(Error::UploadUnknown)?;
         let mut hasher = Hasher::new(digest.algorithm());
         let mut bytes = object.body.into_stream();
@@ -157,6 +213,10 @@ impl Finish {
             hasher.update(&bytes?);
         }
         let actual = hasher.digest();
-        if actual == *digest { Ok(()) } else { Err(Error::DigestMismatch { expected: *digest, actual }) }
+        if actual != *digest {
+            return Err(Error::DigestMismatch { expected: *digest, actual });
+        }
+        self.verify = false;
+        Ok(())
     }
 }

@@ -21,6 +21,9 @@ use crate::{
 /// at most this many parts.
 const CLAIM: u32 = 16;
 
+/// Below this many bytes a rest is not worth a part of its own, where the store takes parts of any size.
+const WORTH_A_PART: u64 = 64 << 10;
+
 /// One writer of one session, from a place in it on. Several may race; only one closes.
 pub(crate) struct Writer<'a> {
     registry: &'a Registry,
@@ -67,11 +70,8 @@ pub(crate) struct Taken {
 pub(crate) enum Content {
     /// No part was needed.
     Buffered(Bytes),
-    Parts {
-        upload: Multipart,
-        parts: Vec<Part>,
-        tail: Bytes,
-    },
+    /// `follows`: the tail follows the last part directly, and both are of this writer.
+    Parts { upload: Multipart, parts: Vec<Part>, tail: Bytes, follows: bool },
 }
 
 impl<'a> Writer<'a> {
@@ -97,6 +97,11 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The multipart upload that holds parts of this writer or of those before it.
+    pub(crate) fn upload(&self) -> Option<&Multipart> {
+        self.journal.upload.as_ref()
     }
 
     pub(crate) fn digest(&self) -> Digest {
@@ -143,7 +148,7 @@ impl<'a> Writer<'a> {
         self.sync().await?;
         // If we stop here the old offset stands, and the parts are what the last checkpoint says.
         loop {
-            let mut next = self.journal.next_accepted(accepted.clone());
+            let mut next = self.journal.next_accepted(accepted.clone(), self.parts.len() == self.found);
             if next.next_part == self.numbers.end && !self.numbers.is_empty() {
                 next.next_part = self.numbers.start;
             }
@@ -171,15 +176,20 @@ impl<'a> Writer<'a> {
         self.land().await?;
         let tail = self.buffer.split().freeze();
         Ok(match self.journal.upload {
-            Some(upload) if !self.parts.is_empty() => Content::Parts { upload, parts: self.parts, tail },
+            Some(upload) if !self.parts.is_empty() => {
+                Content::Parts { upload, follows: self.parts.len() > self.found, parts: self.parts, tail }
+            }
             _ => Content::Buffered(tail),
         })
     }
 
-    /// Makes a part of what is left, where the store takes parts of any size.
+    /// Makes a part of what is left, where the store takes parts of any size. What is small and would be a part of its own
+    /// rides in the journal instead.
     async fn flush(&mut self) -> Result<()> {
+        self.land().await?;
         let limits = self.registry.store.limits();
-        if !limits.uniform_parts && self.buffer.len() as u64 >= limits.min_part {
+        let least = if self.parts.len() > self.found { limits.min_part } else { limits.min_part.max(WORTH_A_PART) };
+        if !limits.uniform_parts && self.buffer.len() as u64 >= least {
             self.launch().await?;
         }
         self.land().await
@@ -232,7 +242,7 @@ impl<'a> Writer<'a> {
         let mut next = self.journal.next_same();
         let mut begun = None;
         if next.upload.is_none() {
-            // If we stop here the store holds an empty multipart upload that nothing names; its lifecycle rule ends it.
+            // If we stop here the store holds an empty multipart upload that nothing names. On S3 a lifecycle rule ends it.
             let upload = self.registry.begin(self.id).await?;
             begun = Some(upload.clone());
             next.upload = Some(upload);
@@ -255,9 +265,11 @@ impl<'a> Writer<'a> {
         let claimed = self.write(next).await;
         match (&claimed, begun) {
             (Ok(true), _) => self.numbers = numbers,
-            // Somebody else began the upload of this session: ours was never written down.
-            (Ok(false), Some(ours)) => self.registry.store.abort(&ours).await?,
-            _ => {}
+            // Somebody else was first: ours was never written down.
+            (Ok(false) | Err(Error::UploadUnknown | Error::OutOfOrder(_)), Some(ours)) => {
+                self.registry.store.abort(&ours).await?;
+            }
+            (Ok(false) | Err(_), _) => {}
         }
         claimed
     }

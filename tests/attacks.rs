@@ -1,0 +1,473 @@
+//! Attacks that once succeeded: each found by a hostile reader, each kept.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::many_single_char_names,
+    reason = "a test that cannot go on fails"
+)]
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, future::BoxFuture, stream};
+use marina_distribution::{
+    oci::{Algorithm, Digest, Reference, Repository, Tag},
+    registry::{Chunk, Clock, Error, PageRequest, Push, Registry, Settings, Whole},
+    store::{fs::FsStore, memory::MemoryStore, *},
+};
+
+type Pred = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
+/// Runs something just before the first call that matches.
+struct Gate {
+    inner: Arc<dyn Store>,
+    hook: Mutex<Option<(Pred, BoxFuture<'static, ()>)>>,
+    lists: AtomicUsize,
+}
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
+}
+impl Gate {
+    fn new(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self { inner, hook: Mutex::new(None), lists: AtomicUsize::new(0) })
+    }
+    fn before(
+        &self,
+        p: impl Fn(&str, &str) -> bool + Send + Sync + 'static,
+        f: impl Future<Output = ()> + Send + 'static,
+    ) {
+        *self.hook.lock().unwrap() = Some((Box::new(p), Box::pin(f)));
+    }
+    async fn at(&self, verb: &str, key: &str) {
+        let run = {
+            let mut h = self.hook.lock().unwrap();
+            if h.as_ref().is_some_and(|(p, _)| p(verb, key)) { h.take().map(|it| it.1) } else { None }
+        };
+        if let Some(run) = run {
+            run.await;
+        }
+    }
+}
+#[async_trait]
+impl Store for Gate {
+    async fn read(&self, key: &Key) -> Result<Option<Versioned>> {
+        self.at("read", key.as_str()).await;
+        self.inner.read(key).await
+    }
+    async fn open(&self, key: &Key, span: Span) -> Result<Option<Object>> {
+        self.at("open", key.as_str()).await;
+        self.inner.open(key, span).await
+    }
+    async fn head(&self, key: &Key) -> Result<Option<u64>> {
+        self.at("head", key.as_str()).await;
+        self.inner.head(key).await
+    }
+    async fn put(&self, key: &Key, bytes: Bytes, c: Condition) -> Result<Put> {
+        self.at("put", key.as_str()).await;
+        self.inner.put(key, bytes, c).await
+    }
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.at("delete", key.as_str()).await;
+        self.inner.delete(key).await
+    }
+    async fn delete_if(&self, key: &Key, v: &Version) -> Result<Deleted> {
+        self.inner.delete_if(key, v).await
+    }
+    async fn list(&self, p: &str, a: Option<&Key>, l: usize) -> Result<Vec<Entry>> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        self.inner.list(p, a, l).await
+    }
+    async fn begin(&self, key: &Key) -> Result<Multipart> {
+        self.inner.begin(key).await
+    }
+    async fn put_part(&self, u: &Multipart, n: u32, b: Bytes, p: Option<&Part>) -> Result<Placed> {
+        self.at("put_part", u.key.as_str()).await;
+        self.inner.put_part(u, n, b, p).await
+    }
+    async fn sync_parts(&self, u: &Multipart, p: &[Part]) -> Result<()> {
+        self.inner.sync_parts(u, p).await
+    }
+    async fn complete(&self, u: &Multipart, p: &[Part]) -> Result<()> {
+        self.at("complete", u.key.as_str()).await;
+        self.inner.complete(u, p).await
+    }
+    async fn abort(&self, u: &Multipart) -> Result<()> {
+        self.inner.abort(u).await
+    }
+    async fn presign(&self, k: &Key, t: Duration) -> Result<Option<String>> {
+        self.inner.presign(k, t).await
+    }
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+}
+#[derive(Debug)]
+struct At(u64);
+impl Clock for At {
+    fn now(&self) -> SystemTime {
+        SystemTime::now() + Duration::from_secs(self.0)
+    }
+}
+
+fn repo(n: &str) -> Repository {
+    Repository::parse(n).unwrap()
+}
+fn tag(n: &str) -> Tag {
+    Tag::parse(n).unwrap()
+}
+fn body(b: &'static [u8]) -> Chunk {
+    Chunk {
+        start: None,
+        declared: None,
+        length: Some(b.len() as u64),
+        body: Box::pin(stream::iter([Ok(Bytes::from_static(b))])),
+    }
+}
+fn sha(b: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, b)
+}
+async fn memory() -> (Arc<Gate>, Arc<Registry>) {
+    let gate = Gate::new(Arc::new(MemoryStore::default()));
+    let r = Registry::open(gate.clone(), Settings::default()).await.unwrap();
+    (gate, r)
+}
+fn index(more: &str) -> Bytes {
+    Bytes::from(format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]{more}}}"#
+    ))
+}
+fn push(target: Reference, bytes: Bytes, tags: Vec<Tag>) -> Push {
+    Push { target, tags, content_type: None, bytes, condition: None }
+}
+async fn content(r: &Registry, repo: &Repository, d: &Digest) -> Vec<u8> {
+    let blob = r.find_blob(repo, d).await.unwrap();
+    let mut s = r.read_blob(&blob, Span::ALL).await.unwrap().into_stream();
+    let mut v = Vec::new();
+    while let Some(b) = s.next().await {
+        v.extend_from_slice(&b.unwrap());
+    }
+    v
+}
+
+/// F1 (unverified: session hashes sha512, digest is sha256) completes garbage and is reading it through; F2 hashed the
+/// right bytes itself, finds the upload completed, believes they are its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finisher_takes_over_only_another_of_the_same_content() {
+    let (gate, r) = memory().await;
+    let a = repo("a");
+    let (good, x) = (b"the right ok", sha(b"the right ok"));
+    let id = r.start_upload(&a, Algorithm::Sha512);
+    let (tx, rx) = tokio::sync::mpsc::unbounded_channel::<Bytes>();
+    let f2body = Chunk {
+        start: None,
+        declared: None,
+        length: None,
+        body: Box::pin(stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|b| (Ok(b), rx)) })),
+    };
+    let f2 = {
+        let (r, a) = (r.clone(), a.clone());
+        tokio::spawn(async move { r.finish(&a, id, &x, f2body).await })
+    };
+    tx.send(Bytes::from_static(&good[..11])).unwrap();
+    while gate.inner.list("uploads/", None, 10).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    r.append(&a, id, body(b"EVIL BYTES!!")).await.unwrap();
+    let done = Arc::new(Mutex::new(None));
+    let d2 = done.clone();
+    gate.before(|v, k| v == "open" && k.starts_with("data/"), async move {
+        tx.send(Bytes::from_static(&good[11..])).unwrap();
+        drop(tx);
+        *d2.lock().unwrap() = Some(f2.await.unwrap().map_err(|e| e.to_string()));
+    });
+    let _ = r.finish(&a, id, &x, body(b"")).await;
+    // And a victim elsewhere, who has the right bytes:
+    let v = repo("victim");
+    r.upload_whole(&v, &x, body(good)).await.unwrap();
+    assert_eq!(content(&r, &v, &x).await, good, "bytes of {x}");
+}
+
+#[tokio::test]
+async fn a_cancelled_session_finishes_nothing() {
+    let (_, r) = memory().await;
+    let a = repo("a");
+    let id = r.start_upload(&a, Algorithm::Sha256);
+    r.append(&a, id, body(b"abc")).await.unwrap();
+    r.cancel_upload(&a, id).await.unwrap();
+    let f = r.finish(&a, id, &sha(b"abc"), body(b"")).await;
+    assert!(matches!(f, Err(Error::UploadUnknown)), "PUT after 204: {f:?}");
+}
+
+#[tokio::test]
+async fn a_cancelled_session_takes_no_chunk() {
+    let (_, r) = memory().await;
+    let a = repo("a");
+    let id = r.start_upload(&a, Algorithm::Sha256);
+    r.append(&a, id, body(b"abc")).await.unwrap();
+    r.cancel_upload(&a, id).await.unwrap();
+    let p = r.append(&a, id, Chunk { start: Some(3), ..body(b"d") }).await;
+    assert!(matches!(p, Err(Error::UploadUnknown)), "PATCH after 204: {p:?}");
+}
+
+#[tokio::test]
+async fn a_session_finished_by_another_replica_takes_no_chunk() {
+    let (gate, r) = memory().await;
+    let b = Registry::open(gate.clone(), Settings::default()).await.unwrap();
+    let a = repo("a");
+    let id = r.start_upload(&a, Algorithm::Sha256);
+    r.append(&a, id, body(b"abc")).await.unwrap();
+    b.finish(&a, id, &sha(b"abc"), body(b"")).await.unwrap();
+    let p = r.append(&a, id, Chunk { start: Some(3), ..body(b"d") }).await;
+    assert!(matches!(p, Err(Error::UploadUnknown)), "PATCH after 201 by another replica: {p:?}");
+}
+
+/// A delete of M1 rewrites T -> M2 with a fresh nonce; the push of T -> M1 takes that for another put.
+#[tokio::test]
+async fn a_tag_put_that_meets_a_delete_comes_before_or_after_it() {
+    let (gate, r) = memory().await;
+    let a = repo("a");
+    let (m1, m2) = (index(r#","annotations":{"n":"1"}"#), index(r#","annotations":{"n":"2"}"#));
+    let d1 = sha(&m1);
+    r.put_manifest(&a, push(Reference::Tag(tag("t")), m2.clone(), vec![])).await.unwrap();
+    let (other, repo_a) = (Registry::open(gate.inner.clone(), Settings::default()).await.unwrap(), a.clone());
+    gate.before(|v, k| v == "put" && k == "repos/a/_tags/t", async move {
+        other.delete_manifest(&repo_a, &d1).await.unwrap();
+    });
+    let _ = r.put_manifest(&a, push(Reference::Tag(tag("t")), m1.clone(), vec![])).await;
+    let t = r.head_manifest(&a, &Reference::Tag(tag("t"))).await.map(|h| h.digest).ok();
+    let there = r.head_manifest(&a, &Reference::Digest(d1)).await.is_ok();
+    // delete before push: t = m1 and m1 there. push before delete: t gone, m1 gone.
+    assert!((t == Some(d1) && there) || (t.is_none() && !there));
+}
+
+#[tokio::test]
+async fn no_tag_outlives_its_manifest_however_many_there_are() {
+    let (gate, r) = memory().await;
+    let a = repo("a");
+    let m = index("");
+    let d = sha(&m);
+    for page in 0..10 {
+        let tags = (0..100).map(|i| tag(&format!("a{page}-{i:03}"))).collect();
+        r.put_manifest(&a, push(Reference::Digest(d), m.clone(), tags)).await.unwrap();
+    }
+    let (other, repo_a) = (Registry::open(gate.inner.clone(), Settings::default()).await.unwrap(), a.clone());
+    gate.before(|v, k| v == "put" && k == "repos/a/_tags/zzz", async move {
+        other.delete_manifest(&repo_a, &d).await.unwrap();
+    });
+    let _ = r.put_manifest(&a, push(Reference::Tag(tag("zzz")), m.clone(), vec![])).await;
+    let t = r.head_manifest(&a, &Reference::Tag(tag("zzz"))).await;
+    let got = r.manifest(&a, &Reference::Tag(tag("zzz"))).await.map(|it| it.0);
+    assert_eq!(t.is_ok(), got.is_ok(), "I3");
+}
+
+#[tokio::test]
+async fn a_refused_blob_leaves_nothing_of_a_session() {
+    let (gate, r) = memory().await;
+    let a = repo("a");
+    for _ in 0..20 {
+        r.upload_whole(&a, &sha(b"other"), body(b"x")).await.unwrap_err();
+    }
+    for year in 1..10u64 {
+        let later =
+            Registry::open_with(gate.clone(), Settings::default(), Arc::new(At(year * 365 * 86400))).await.unwrap();
+        later.expire().await.unwrap();
+    }
+    let left = gate.inner.list("uploads/", None, 100).await.unwrap().len();
+    assert_eq!(left, 0, "left after nine years of expiry");
+}
+
+#[tokio::test]
+async fn what_the_target_holds_is_mounted_from_anywhere() {
+    let (_, r) = memory().await;
+    let a = repo("a");
+    assert_eq!(r.upload_whole(&a, &sha(b"x"), body(b"x")).await.unwrap(), Whole::Stored);
+    assert!(r.mount(&a, &sha(b"x"), Some(&repo("nowhere"))).await.unwrap(), "MOUNT-5");
+}
+
+#[tokio::test]
+async fn a_page_steps_over_tombstones_a_list_at_a_time() {
+    let (gate, r) = memory().await;
+    let a = repo("a");
+    let m = index("");
+    for page in 0..10 {
+        let tags = (0..100).map(|i| tag(&format!("a{page}-{i:03}"))).collect();
+        r.put_manifest(&a, push(Reference::Digest(sha(&m)), m.clone(), tags)).await.unwrap();
+    }
+    for t in r.tags(&a, &PageRequest::default()).await.unwrap().items {
+        r.delete_tag(&a, &t).await.unwrap();
+    }
+    let before = gate.lists.load(Ordering::SeqCst);
+    r.tags(&a, &PageRequest { n: Some(0), last: None }).await.unwrap();
+    let n0 = gate.lists.load(Ordering::SeqCst) - before;
+    assert!(n0 <= 2, "{n0} list calls for one request over 1000 deleted tags");
+}
+
+/// The expiry completes a push that died a day ago, while a client deletes its manifest.
+#[tokio::test]
+async fn a_delete_that_meets_a_completion_deletes() {
+    let (gate, r) = memory().await;
+    let a = repo("a");
+    let subject = sha(b"subject");
+    let m = index(&format!(
+        r#","subject":{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{subject}","size":7}},"artifactType":"a/b""#
+    ));
+    let d = sha(&m);
+    gate.before(|v, k| v == "put" && k.contains("_referrers"), std::future::pending());
+    {
+        let (r, a, m) = (r.clone(), a.clone(), m.clone());
+        let dead = tokio::time::timeout(Duration::from_millis(50), async move {
+            r.put_manifest(&a, push(Reference::Digest(d), m, vec![])).await
+        })
+        .await;
+        assert!(dead.is_err());
+    }
+    let second = Gate::new(gate.inner.clone());
+    let deleter = Registry::open(second.clone(), Settings::default()).await.unwrap();
+    let expirer = Registry::open_with(gate.inner.clone(), Settings::default(), Arc::new(At(2 * 86400))).await.unwrap();
+    second
+        .before(|v, k| v == "put" && k.contains("_manifests"), async move { println!("{:?}", expirer.expire().await) });
+    deleter.delete_manifest(&a, &d).await.unwrap();
+    let there = deleter.head_manifest(&a, &Reference::Digest(d)).await;
+    assert!(there.is_err(), "202 for the delete, nobody pushes, and yet {there:?}");
+}
+
+#[tokio::test]
+async fn a_blob_of_one_body_is_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let r = Registry::open(Arc::new(FsStore::open(dir.path()).unwrap()), Settings::default()).await.unwrap();
+    let a = repo("a");
+    let bytes: &'static [u8] = Box::leak(vec![7u8; 5 * 1024 * 1024 + 300_000].into_boxed_slice());
+    r.upload_whole(&a, &sha(bytes), body(bytes)).await.unwrap();
+    let mut forms = vec![];
+    for e in std::fs::read_dir(dir.path().join("data")).unwrap() {
+        for f in std::fs::read_dir(e.unwrap().path()).unwrap() {
+            forms.push(f.unwrap().file_name().into_string().unwrap());
+        }
+    }
+    assert!(forms.iter().all(|f| !f.ends_with('#')), "one body, one writer: {forms:?}");
+}
+
+/// Two completions of one upload out of different parts: one object, one Ok.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_completions_one_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let s = Arc::new(FsStore::open(dir.path()).unwrap());
+    let (mut both, mut split) = (0, 0);
+    for i in 0..400 {
+        let key = Key::parse(format!("data/x/{i}")).unwrap();
+        let u = s.begin(&key).await.unwrap();
+        let part = |p| match p {
+            Placed::New(p) | Placed::Grown(p) => p,
+        };
+        let p1 = part(s.put_part(&u, 1, Bytes::from_static(b"good"), None).await.unwrap());
+        let p2 = part(s.put_part(&u, 2, Bytes::from_static(b"evil"), None).await.unwrap());
+        let (s1, u1, s2, u2) = (s.clone(), u.clone(), s.clone(), u.clone());
+        let (a, b) = tokio::join!(
+            tokio::spawn(async move { s1.complete(&u1, &[p1]).await }),
+            tokio::spawn(async move { s2.complete(&u2, &[p2]).await })
+        );
+        match (a.unwrap().is_ok(), b.unwrap().is_ok()) {
+            (true, true) => both += 1,
+            (false, false) => split += 1,
+            _ => {}
+        }
+    }
+    assert_eq!((both, split), (0, 0), "(both Ok, none Ok) of 400: the first was told Ok and its object replaced");
+}
+
+/// Refusing one PUT cancels a session that another PUT owns and is finishing.
+#[tokio::test]
+async fn a_refused_finish_ends_no_session_that_another_owns() {
+    let (gate, r) = memory().await;
+    let a = repo("a");
+    let good = b"the right ok";
+    let id = r.start_upload(&a, Algorithm::Sha256);
+    r.append(&a, id, body(good)).await.unwrap();
+    // A second PUT with a wrong digest has looked at the session; a first one owns the end and dies before it completes.
+    let b = Registry::open(gate.inner.clone(), Settings::default()).await.unwrap();
+    let (r2, a2) = (r.clone(), a.clone());
+    let (tx, rx) = tokio::sync::mpsc::unbounded_channel::<Bytes>();
+    let slow = Chunk {
+        start: None,
+        declared: None,
+        length: None,
+        body: Box::pin(stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|b| (Ok(b), rx)) })),
+    };
+    let wrong = tokio::spawn({
+        let a = a.clone();
+        async move { b.finish(&a, id, &sha(b"nothing of the sort"), slow).await }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    gate.before(|v, _| v == "complete", std::future::pending());
+    let dead =
+        tokio::time::timeout(Duration::from_millis(50), async move { r2.finish(&a2, id, &sha(good), body(b"")).await })
+            .await;
+    assert!(dead.is_err());
+    drop(tx);
+    wrong.await.unwrap().unwrap_err();
+    let again = Registry::open(gate.inner.clone(), Settings::default())
+        .await
+        .unwrap()
+        .finish(&a, id, &sha(good), body(b""))
+        .await;
+    assert!(again.is_ok(), "the retry of the PUT that owned the session: {again:?}");
+}
+
+#[tokio::test]
+async fn one_damaged_entry_keeps_no_other_from_expiring() {
+    let (gate, r) = memory().await;
+    let a = repo("a");
+    gate.inner
+        .put(
+            &Key::parse("pending/sha256/00/0000000000000000000000000000000000000000000000000000000000000000.x")
+                .unwrap(),
+            Bytes::from_static(b"?"),
+            Condition::Create,
+        )
+        .await
+        .unwrap();
+    r.upload_whole(&a, &sha(b"x"), body(b"x")).await.unwrap();
+    let later = Registry::open_with(gate.clone(), Settings::default(), Arc::new(At(10 * 86400))).await.unwrap();
+    later.expire().await.unwrap();
+    let left = gate.inner.list("pending/", None, 10).await.unwrap().len();
+    assert_eq!(left, 1, "the readable reference still expires");
+}
+
+/// A crash between publishing and dropping what is left of an upload; the expiry of the session must drop it.
+#[tokio::test]
+async fn nothing_is_left_of_an_upload_whose_completer_died() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs: Arc<dyn Store> = Arc::new(FsStore::open(dir.path()).unwrap());
+    let r = Registry::open(fs.clone(), Settings::default()).await.unwrap();
+    let a = repo("a");
+    let id = r.start_upload(&a, Algorithm::Sha256);
+    let bytes: &'static [u8] = Box::leak(vec![7u8; 3 * 1024 * 1024 + 300_000].into_boxed_slice());
+    r.append(&a, id, body(bytes)).await.unwrap();
+    // What the crash leaves: the folder of the upload with second names of the segments.
+    let parts = dir.path().join(".parts");
+    let up = std::fs::read_dir(&parts).unwrap().next().unwrap().unwrap().path();
+    let seg = std::fs::read_dir(&up).unwrap().next().unwrap().unwrap().path();
+    std::fs::hard_link(&seg, dir.path().join("saved")).unwrap();
+    r.finish(&a, id, &sha(bytes), body(b"")).await.unwrap();
+    std::fs::create_dir(&up).unwrap();
+    std::fs::rename(dir.path().join("saved"), &seg).unwrap();
+    for days in [2, 3, 4, 10, 20] {
+        Registry::open_with(fs.clone(), Settings::default(), Arc::new(At(days * 86400)))
+            .await
+            .unwrap()
+            .expire()
+            .await
+            .unwrap();
+    }
+    assert!(!seg.exists(), "a name of the segment stays for ever: the bytes outlive the blob");
+}
