@@ -29,6 +29,7 @@ pub mod fs;
 mod key;
 pub mod memory;
 pub mod metered;
+pub mod s3;
 
 pub use key::Key;
 

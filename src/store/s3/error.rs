@@ -1,0 +1,120 @@
+//! What the store's answers mean.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use aws_sdk_s3::{
+    config::{
+        ConfigBag, Intercept, RuntimeComponents,
+        interceptors::{FinalizerInterceptorContextRef, InterceptorContext},
+        retry::{ClassifyRetry, RetryAction},
+    },
+    error::{BoxError, ProvideErrorMetadata, SdkError},
+};
+
+use crate::store::{Error, ErrorKind, Result};
+
+/// An answer that says no, as far as it tells why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal<'a> {
+    /// Zero: no answer came.
+    status: u16,
+    code: &'a str,
+}
+
+impl<'a> Refusal<'a> {
+    pub(super) fn of<E: ProvideErrorMetadata>(error: &'a SdkError<E>) -> Self {
+        let status = error.raw_response().map_or(0, |answer| answer.status().as_u16());
+        Self { status, code: error.code().unwrap_or_default() }
+    }
+
+    /// There is no such object. Without its bucket nothing is known of any object. (The answer to a HEAD has no code.)
+    pub(super) fn is_absent(self) -> bool {
+        self.status == 404 && !matches!(self.code, "NoSuchBucket" | "NoSuchUpload")
+    }
+
+    pub(super) fn is_no_upload(self) -> bool {
+        self.code == "NoSuchUpload"
+    }
+
+    pub(super) fn is_unmet_condition(self) -> bool {
+        self.status == 412
+    }
+
+    pub(super) fn is_beyond_the_end(self) -> bool {
+        self.status == 416
+    }
+
+    fn kind(self) -> ErrorKind {
+        match (self.status, self.code) {
+            (_, "NoSuchUpload") => ErrorKind::NotFound,
+            (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded") => ErrorKind::Full,
+            // Also what no retry will mend, such as missing rights: an operator may mend it, a client cannot.
+            _ => ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// The store's error in our kinds. It may carry the answer, and never what was sent: no credentials.
+pub(super) fn failed<E>(error: SdkError<E>, context: impl FnOnce() -> String) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let kind = Refusal::of(&error).kind();
+    Error::new(kind, context()).with_source(error)
+}
+
+/// Whether an earlier attempt at a request may have taken effect although no answer said so.
+///
+/// If it may, then an unmet condition proves nothing: perhaps it is our own write that is in the way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Doubt(Arc<AtomicBool>);
+
+impl Doubt {
+    /// The value of a lost race, if it is certain.
+    pub(super) fn settle<T>(&self, lost: T, context: impl FnOnce() -> String) -> Result<T> {
+        if self.0.load(Relaxed) {
+            let context = format!("{}: lost, or done by an attempt that was never answered", context());
+            return Err(Error::new(ErrorKind::Unavailable, context));
+        }
+        Ok(lost)
+    }
+}
+
+impl Intercept for Doubt {
+    fn name(&self) -> &'static str {
+        "Doubt"
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        // A 4xx did nothing. Anything else may have, the last attempt aside, of which the answer is at hand.
+        if !context.response().is_some_and(|answer| answer.status().is_client_error()) {
+            self.0.store(true, Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Two conditional writes met and the store let neither through: the SDK would give up, and S3 says to try again.
+#[derive(Debug)]
+pub(super) struct RetryConflicts;
+
+impl ClassifyRetry for RetryConflicts {
+    fn name(&self) -> &'static str {
+        "RetryConflicts"
+    }
+
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        match context.response() {
+            Some(answer) if answer.status().as_u16() == 409 => RetryAction::transient_error(),
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+}
