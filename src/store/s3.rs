@@ -13,6 +13,10 @@ mod error;
 mod list;
 mod read;
 mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, time::Duration};
 
