@@ -19,3 +19,6 @@ pub mod oci;
 pub mod registry;
 pub mod server;
 pub mod store;
+
+#[cfg(test)]
+mod on_s3;

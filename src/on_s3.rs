@@ -1,0 +1,159 @@
+//! The registry on the S3 driver, on a server in this process: pushes, pulls and deletes, also where answers get lost.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{TryStreamExt, stream};
+
+use crate::{
+    oci::{Algorithm, Digest, Reference, Repository, Tag},
+    registry::{self, Chunk, PageRequest, Push, Registry, Settings, Whole},
+    store::{
+        Span,
+        metered::{Metered, Verb},
+        s3::testing::{Fault, Operation, Quirks, Server},
+    },
+};
+
+const MEDIA_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+struct Client {
+    registry: Arc<Registry>,
+    name: Repository,
+}
+
+impl Client {
+    /// A blob in one request, or in chunks of a few bytes: a part is five.
+    async fn push(&self, bytes: &'static [u8], chunk: Option<usize>) -> registry::Result<Digest> {
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let Some(chunk) = chunk else {
+            assert_eq!(self.registry.upload_whole(&self.name, &digest, body(0, bytes)).await?, Whole::Stored);
+            return Ok(digest);
+        };
+        let id = self.registry.start_upload(&self.name, Algorithm::Sha256);
+        let mut sent = 0;
+        for piece in bytes.chunks(chunk) {
+            let progress = self.registry.append(&self.name, id, body(sent, piece)).await?;
+            sent += piece.len() as u64;
+            assert_eq!(progress.received, sent);
+        }
+        self.registry.finish(&self.name, id, &digest, body(sent, b"")).await?;
+        Ok(digest)
+    }
+
+    async fn pull(&self, digest: &Digest) -> registry::Result<Vec<u8>> {
+        let blob = self.registry.find_blob(&self.name, digest).await?;
+        let body = self.registry.read_blob(&blob, Span::ALL).await?;
+        let chunks: Vec<Bytes> = body.into_stream().try_collect().await?;
+        Ok(chunks.concat())
+    }
+
+    /// All that a client does in its life.
+    async fn live(&self) -> registry::Result<()> {
+        let blobs = [(&b"config"[..], None), (b"0123456789abcdefghij", None), (b"in chunks, of many parts", Some(7))];
+        let mut pushed = Vec::new();
+        for (bytes, chunk) in blobs {
+            let digest = self.push(bytes, chunk).await?;
+            assert_eq!(self.pull(&digest).await?, bytes);
+            pushed.push((digest, bytes.len()));
+        }
+        let manifest = image(pushed[0], &pushed[1..]);
+        let tag = Reference::Tag(Tag::parse("v1.0-rc").unwrap());
+        let push = Push {
+            target: tag.clone(),
+            tags: Vec::new(),
+            content_type: Some(MEDIA_TYPE.into()),
+            bytes: manifest.clone().into(),
+            condition: None,
+        };
+        let digest = self.registry.put_manifest(&self.name, push).await?.digest;
+        for reference in [&tag, &Reference::Digest(digest)] {
+            let (head, bytes) = self.registry.manifest(&self.name, reference).await?;
+            assert_eq!((head.digest, bytes), (digest, Bytes::from(manifest.clone())));
+        }
+        let tags = self.registry.tags(&self.name, &PageRequest::default()).await?;
+        assert_eq!(tags.items.iter().map(ToString::to_string).collect::<Vec<_>>(), ["v1.0-rc"]);
+        self.registry.delete_manifest(&self.name, &digest).await?;
+        assert!(matches!(self.registry.manifest(&self.name, &tag).await, Err(registry::Error::ManifestUnknown)));
+        assert_eq!(self.registry.tags(&self.name, &PageRequest::default()).await?.items, []);
+        self.registry.delete_blob(&self.name, &pushed[0].0).await?;
+        assert!(matches!(self.pull(&pushed[0].0).await, Err(registry::Error::BlobUnknown(_))));
+        self.registry.settle().await;
+        Ok(())
+    }
+}
+
+fn body(start: u64, bytes: &'static [u8]) -> Chunk {
+    let length = Some(bytes.len() as u64);
+    Chunk { start: Some(start), declared: None, length, body: Box::pin(stream::iter([Ok(Bytes::from_static(bytes))])) }
+}
+
+/// An image of a config and layers, with their sizes.
+fn image(config: (Digest, usize), layers: &[(Digest, usize)]) -> String {
+    let descriptor = |(digest, size): &(Digest, usize)| {
+        format!(r#"{{"mediaType":"application/x","digest":"{digest}","size":{size}}}"#)
+    };
+    let layers: Vec<String> = layers.iter().map(descriptor).collect();
+    let (config, layers) = (descriptor(&config), layers.join(","));
+    format!(r#"{{"schemaVersion":2,"mediaType":"{MEDIA_TYPE}","config":{config},"layers":[{layers}]}}"#)
+}
+
+async fn client(server: &Server) -> (Client, Arc<Metered>) {
+    let store = Arc::new(Metered::new(Arc::new(server.store().await)));
+    let registry = Registry::open(Arc::<Metered>::clone(&store), Settings::default()).await.unwrap();
+    (Client { registry, name: Repository::parse("library/some-image").unwrap() }, store)
+}
+
+#[tokio::test]
+async fn a_client_lives_well_on_every_kind_of_store_and_each_call_is_one_request() {
+    for quirks in [Quirks::S3, Quirks::MINIO, Quirks::SEAWEED] {
+        let server = Server::start(quirks).await;
+        let (client, store) = client(&server).await;
+        store.take();
+        server.take_calls();
+        client.live().await.unwrap();
+        let mut expected = BTreeMap::new();
+        for (verb, count) in store.take().calls {
+            *expected.entry(request(verb)).or_default() += count;
+        }
+        assert_eq!(server.take_calls(), expected);
+    }
+}
+
+/// What a verb asks of S3.
+fn request(verb: Verb) -> Operation {
+    match verb {
+        Verb::Read | Verb::Open => Operation::Get,
+        Verb::Head => Operation::Head,
+        Verb::Put => Operation::Put,
+        Verb::Delete | Verb::DeleteIf => Operation::Delete,
+        Verb::List => Operation::List,
+        Verb::Begin => Operation::Begin,
+        Verb::PutPart => Operation::Part,
+        Verb::Complete => Operation::Complete,
+        Verb::Abort => Operation::Abort,
+        Verb::SyncParts => Operation::Other,
+    }
+}
+
+#[tokio::test]
+async fn whichever_answer_gets_lost_the_client_does_not_notice() {
+    for (operation, nth) in requests_of_a_life().await {
+        let server = Server::start(Quirks::MINIO).await;
+        let (client, _) = client(&server).await;
+        server.fail_later(operation, nth, &Fault::Unanswered);
+        client.live().await.unwrap_or_else(|error| panic!("{operation:?} {nth}: {error:?}"));
+    }
+}
+
+async fn requests_of_a_life() -> Vec<(Operation, usize)> {
+    let server = Server::start(Quirks::MINIO).await;
+    let (client, _) = client(&server).await;
+    server.take_calls();
+    client.live().await.unwrap();
+    let calls = server.take_calls();
+    calls
+        .into_iter()
+        .flat_map(|(operation, count)| (0..usize::try_from(count).unwrap()).map(move |nth| (operation, nth)))
+        .collect()
+}
