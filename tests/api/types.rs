@@ -30,7 +30,7 @@ async fn the_type_is_what_the_header_says_or_else_the_body_or_else_its_shape() {
             ("application/json", &without(index(&[]), "mediaType"), OCI_INDEX),
         ] {
             // The same bytes are of one type only: a second one is refused as long as they are there.
-            let (body, digest) = (body.to_string(), sha256(&body.to_string()));
+            let (body, digest) = (body.to_string(), sha256(body.to_string()));
             server.put_manifest("a", "v1", content_type, &body).await.is(201);
             server.get("/v2/a/manifests/v1").await.is(200).has("content-type", stored).body_is(body.clone());
             let other = if stored == OCI_MANIFEST { DOCKER_MANIFEST } else { OCI_MANIFEST };
