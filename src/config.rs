@@ -16,7 +16,8 @@ mod value;
 pub use command::{Action, Invocation};
 use sources::{Given, Sources};
 pub use value::LogFormat;
-use value::{Kind, Value};
+pub use value::{Automatic, Encryption, StoreLocation};
+use value::{Kind, Optional, Value};
 
 /// One row of the table of settings.
 #[derive(Debug)]
@@ -62,8 +63,26 @@ macro_rules! settings {
 settings! {
     /// Address and port to listen on
     listen: SocketAddr, "ADDR", "127.0.0.1:5000";
-    /// Directory that holds the registry
-    data_dir: PathBuf, "DIR", "./registry-data";
+    /// Where the registry is kept: a directory, or `s3://BUCKET[/PREFIX]`; --data-dir is the older name
+    store: StoreLocation, "LOCATION", "./registry-data";
+    /// URL of an S3 store that is not AWS
+    s3_endpoint: Optional<String>, "URL", "";
+    /// Region of the bucket; empty: as the environment or the instance says, or us-east-1 at an endpoint
+    s3_region: Optional<String>, "REGION", "";
+    /// Name the bucket in the path of URLs and not in the host: true, false or auto, which is true at an endpoint
+    s3_path_style: Automatic, "WHEN", "auto";
+    /// URL under which clients reach the S3 store; empty: the same
+    s3_public_endpoint: Optional<String>, "URL", "";
+    /// Access key; empty: the usual chain of environment, profile, web identity, container and instance
+    s3_access_key_id: Optional<String>, "ID", "";
+    /// File that holds the secret of the access key
+    s3_secret_access_key_file: Optional<PathBuf>, "FILE", "";
+    /// How the S3 store encrypts: bucket (as the bucket says), s3, kms or kms:KEY
+    s3_encryption: Encryption, "HOW", "bucket";
+    /// Storage class of the bytes of blobs; empty: the standard one
+    s3_storage_class: Optional<String>, "CLASS", "";
+    /// Size of the parts of an upload to S3; 10,000 of them hold the largest blob
+    s3_part_size: ByteSize, "SIZE", "8MiB";
     /// Accept manifests that name blobs or manifests which the repository does not hold
     allow_missing_references: bool, "BOOL", "false";
     /// How long an unfinished upload is kept after its last chunk
@@ -173,7 +192,8 @@ mod tests {
     fn without_anything_the_defaults_hold() {
         let config = read(&[], &[]).unwrap().config;
         assert_eq!(config.listen.to_string(), "127.0.0.1:5000");
-        assert_eq!(config.data_dir, PathBuf::from("./registry-data"));
+        assert_eq!(config.store, StoreLocation::Directory("./registry-data".into()));
+        assert_eq!(config.s3_endpoint.0, None);
         assert!(!config.allow_missing_references);
         assert_eq!(config.upload_expiry, Duration::from_hours(24));
         assert_eq!(config.memory, ByteSize::mib(32));
@@ -198,6 +218,30 @@ mod tests {
         let drain = |arguments: &[&str]| read(arguments, &[("MARINA_CONFIG", &two)]).unwrap().config.drain.as_secs();
         assert_eq!(drain(&[]), 2);
         assert_eq!(drain(&["--config", &one]), 1);
+    }
+
+    #[test]
+    fn a_store_is_a_directory_or_a_bucket_with_or_without_a_prefix() {
+        let store = |arguments: &[&str]| read(arguments, &[]).unwrap().config.store;
+        let bucket =
+            |bucket: &str, prefix: &str| StoreLocation::Bucket { bucket: bucket.into(), prefix: prefix.into() };
+        assert_eq!(store(&["--store", "/var/registry"]), StoreLocation::Directory("/var/registry".into()));
+        assert_eq!(store(&["--store", "s3://images"]), bucket("images", ""));
+        assert_eq!(store(&["--store", "s3://images/a/b/"]), bucket("images", "a/b"));
+        for wrong in ["", "s3://", "s3:///a", "http://images", "gs://images"] {
+            assert!(read(&["--store", wrong], &[]).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_older_name_of_the_store_is_the_same_setting_in_every_source() {
+        let (_dir, path) = file("data_dir = \"a\"");
+        let store = |arguments: &[&str], variables: &[(&str, &str)]| {
+            read(arguments, variables).unwrap().config.store.to_string()
+        };
+        assert_eq!(store(&["--config", &path], &[]), "a");
+        assert_eq!(store(&["--config", &path], &[("MARINA_DATA_DIR", "b")]), "b");
+        assert_eq!(store(&["--data-dir", "c"], &[("MARINA_DATA_DIR", "b")]), "c");
     }
 
     #[test]

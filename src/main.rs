@@ -3,7 +3,7 @@
 use std::{
     env,
     error::Error,
-    fmt,
+    fmt, fs,
     io::{self, Write},
     process::ExitCode,
     sync::Arc,
@@ -11,11 +11,15 @@ use std::{
 };
 
 use marina_distribution::{
-    config::{self, Action, Config, Invocation},
+    config::{self, Action, Config, Invocation, StoreLocation},
     http,
-    registry::{self, Expired, Registry, check},
+    registry::{self, DATA_KEYS, Expired, Registry, check},
     server::{self, Ended, Stop},
-    store::fs::FsStore,
+    store::{
+        Store,
+        fs::FsStore,
+        s3::{Credentials, Encryption, S3Settings, S3Store, StorageClass},
+    },
 };
 use tokio::runtime::Runtime;
 use tracing::{info, warn};
@@ -68,7 +72,7 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     info!(
         version = env!("CARGO_PKG_VERSION"),
         address = %listener.local_addr()?,
-        data_dir = %config.data_dir.display(),
+        store = %config.store,
         "listening"
     );
     let settings = server::Settings {
@@ -91,10 +95,12 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
 
 /// One line for each finding, then what was counted.
 async fn check(config: Config) -> Result<ExitCode, Box<dyn Error>> {
-    if !config.data_dir.is_dir() {
-        return Err(format!("{} is not there", config.data_dir.display()).into());
+    if let StoreLocation::Directory(directory) = &config.store
+        && !directory.is_dir()
+    {
+        return Err(format!("{} is not there", directory.display()).into());
     }
-    let store = Arc::new(FsStore::open(&config.data_dir)?);
+    let store = open_store(&config).await?;
     let mut out = io::stdout();
     let mut told = Ok(());
     let summary = check::check(store, |finding| {
@@ -108,14 +114,51 @@ async fn check(config: Config) -> Result<ExitCode, Box<dyn Error>> {
 
 /// Where the rooms meet.
 async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
-    let store = FsStore::open(&config.data_dir)?;
+    let store = open_store(config).await?;
     let settings = registry::Settings {
         allow_missing_references: config.allow_missing_references,
         upload_expiry: config.upload_expiry,
         memory: usize::try_from(config.memory.as_u64()).unwrap_or(usize::MAX),
         ..registry::Settings::default()
     };
-    Ok(Registry::open(Arc::new(store), settings).await?)
+    Ok(Registry::open(store, settings).await?)
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Box<dyn Error>> {
+    let (bucket, prefix) = match &config.store {
+        StoreLocation::Directory(directory) => return Ok(Arc::new(FsStore::open(directory)?)),
+        StoreLocation::Bucket { bucket, prefix } => (bucket, prefix),
+    };
+    let credentials = match (&config.s3_access_key_id.0, &config.s3_secret_access_key_file.0) {
+        (None, None) => Credentials::Chain,
+        (Some(id), Some(file)) => {
+            let secret = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            let (access_key_id, secret_access_key) = (id.clone(), secret.trim().to_owned());
+            Credentials::Static { access_key_id, secret_access_key, session_token: None }
+        }
+        _ => return Err("s3_access_key_id and s3_secret_access_key_file go together".into()),
+    };
+    let settings = S3Settings {
+        prefix: prefix.clone(),
+        endpoint: config.s3_endpoint.0.clone(),
+        region: config.s3_region.0.clone(),
+        path_style: config.s3_path_style.or(config.s3_endpoint.0.is_some()),
+        public_endpoint: config.s3_public_endpoint.0.clone(),
+        credentials,
+        encryption: match &config.s3_encryption {
+            config::Encryption::Bucket => Encryption::BucketDefault,
+            config::Encryption::S3 => Encryption::Store,
+            config::Encryption::Kms(key) => Encryption::Kms(key.clone()),
+        },
+        storage_class: config
+            .s3_storage_class
+            .0
+            .clone()
+            .map(|class| StorageClass { keys: DATA_KEYS.to_owned(), class }),
+        part: config.s3_part_size.as_u64(),
+        ..S3Settings::new(bucket)
+    };
+    Ok(Arc::new(S3Store::open(settings).await))
 }
 
 /// Looks for what was begun and never ended, once at the start and then every hour.

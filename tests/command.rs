@@ -108,7 +108,7 @@ fn the_help_names_commands_settings_and_defaults() {
     let dir = tempfile::tempdir().unwrap();
     let (code, help, _) = run(marina(dir.path()).arg("--help"));
     assert_eq!(code, 0);
-    for part in ["serve", "check", "config", "--listen <ADDR>", "127.0.0.1:5000", "./registry-data", "MARINA_DATA_DIR"]
+    for part in ["serve", "check", "config", "--listen <ADDR>", "127.0.0.1:5000", "./registry-data", "MARINA_LISTEN"]
     {
         assert!(help.contains(part), "{part} is missing:\n{help}");
     }
@@ -177,7 +177,7 @@ fn the_first_line_says_version_address_and_directory() {
     let server = Server::start(&[]);
     assert_eq!(server.first_line["message"], "listening");
     assert_eq!(server.first_line["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(server.first_line["data_dir"], "./registry-data");
+    assert_eq!(server.first_line["store"], "./registry-data");
     assert_ne!(server.address.port(), 0);
 }
 

@@ -11,7 +11,7 @@ use super::{
 
 const AFTER_HELP: &str = "\
 Every setting is a flag, a variable or a key of the file named by --config, in this order:
---data-dir DIR, MARINA_DATA_DIR=DIR, data_dir = \"DIR\".
+--listen ADDR, MARINA_LISTEN=ADDR, listen = \"ADDR\".
 
 Without a command, the server is started.";
 
@@ -86,7 +86,8 @@ fn flag(setting: &'static Setting) -> Arg {
         .long(kebab(setting.name))
         .value_name(setting.value_name)
         .global(true)
-        .help(format!("{} [default: {}]", setting.help, setting.default));
+        .aliases(sources::older_names(setting).map(kebab))
+        .help(format!("{} [default: {}]", setting.help, or_none(setting.default)));
     match setting.kind {
         Kind::Boolean => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Kind::Text | Kind::Integer => flag,
@@ -99,6 +100,10 @@ fn flags(matches: &ArgMatches) -> Layer {
         Some((setting.name, Given { text, origin: Origin::Flag(kebab(setting.name)) }))
     };
     SETTINGS.iter().copied().filter_map(given).collect()
+}
+
+fn or_none(default: &'static str) -> &'static str {
+    if default.is_empty() { "none" } else { default }
 }
 
 fn kebab(name: &str) -> String {

@@ -8,6 +8,9 @@ use super::{Error, Kind, Origin, SETTINGS, Setting, Value};
 
 const PREFIX: &str = "MARINA_";
 
+/// Names that are still understood, and what they are called now.
+const OLDER_NAMES: [(&str, &str); 1] = [("data_dir", "store")];
+
 /// The name, without prefix, of the variable that names the file. It is no setting: a file cannot name itself.
 const CONFIG: &str = "config";
 
@@ -87,7 +90,13 @@ pub(super) fn file(path: &Path) -> Result<Layer, Error> {
 }
 
 fn setting(name: &str) -> Option<&'static Setting> {
+    let name = OLDER_NAMES.iter().find(|(older, _)| *older == name).map_or(name, |(_, now)| *now);
     SETTINGS.iter().copied().find(|setting| setting.name == name)
+}
+
+/// By what names a setting was known before.
+pub(super) fn older_names(setting: &'static Setting) -> impl Iterator<Item = &'static str> {
+    OLDER_NAMES.iter().filter(|(_, now)| *now == setting.name).map(|(older, _)| *older)
 }
 
 /// Kubernetes describes a service called `marina`, or `marina-…`, to every pod beside it by variables such as
@@ -99,7 +108,8 @@ fn is_service_link(name: &str) -> bool {
 
 fn unknown(name: &str, origin: Origin) -> Error {
     let in_environment = matches!(origin, Origin::Variable(_));
-    let names = SETTINGS.iter().map(|setting| setting.name).chain(in_environment.then_some(CONFIG));
+    let older = OLDER_NAMES.iter().map(|(older, _)| *older);
+    let names = SETTINGS.iter().map(|setting| setting.name).chain(older).chain(in_environment.then_some(CONFIG));
     let distance = |known: &&str| strsim::damerau_levenshtein(known, name);
     let nearest = names.min_by_key(distance).filter(|known| distance(known) <= 1 + known.len() / 3);
     let spell = |known: &str| {

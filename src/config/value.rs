@@ -1,6 +1,6 @@
 //! How the value of a setting is written.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 use tracing_subscriber::filter::Targets;
@@ -33,6 +33,110 @@ impl Value for SocketAddr {
 impl Value for PathBuf {
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err("expected a path".to_owned()) } else { Ok(Self::from(text)) }
+    }
+}
+
+impl Value for String {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+}
+
+/// A setting that need not be given; empty: it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Optional<T>(pub Option<T>);
+
+impl<T: Value> Value for Optional<T> {
+    const KIND: Kind = T::KIND;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(Self(None)) } else { T::parse(text).map(|value| Self(Some(value))) }
+    }
+}
+
+/// Where a registry is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreLocation {
+    Directory(PathBuf),
+    /// The prefix is without slashes at its ends; empty: the whole bucket.
+    Bucket {
+        bucket: String,
+        prefix: String,
+    },
+}
+
+impl Value for StoreLocation {
+    fn parse(text: &str) -> Result<Self, String> {
+        let expected = "expected a directory or s3://BUCKET[/PREFIX]";
+        let Some(location) = text.strip_prefix("s3://") else {
+            return if text.is_empty() || text.contains("://") {
+                Err(expected.to_owned())
+            } else {
+                Ok(Self::Directory(text.into()))
+            };
+        };
+        let (bucket, prefix) = location.split_once('/').unwrap_or((location, ""));
+        if bucket.is_empty() {
+            return Err(expected.to_owned());
+        }
+        Ok(Self::Bucket { bucket: bucket.to_owned(), prefix: prefix.trim_matches('/').to_owned() })
+    }
+}
+
+impl fmt::Display for StoreLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(path) => path.display().fmt(f),
+            Self::Bucket { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
+}
+
+/// Yes, no, or as it fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Automatic {
+    Auto,
+    Is(bool),
+}
+
+impl Automatic {
+    pub fn or(self, fitting: bool) -> bool {
+        match self {
+            Self::Auto => fitting,
+            Self::Is(decided) => decided,
+        }
+    }
+}
+
+impl Value for Automatic {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "true" => Ok(Self::Is(true)),
+            "false" => Ok(Self::Is(false)),
+            _ => Err("expected true, false or auto".to_owned()),
+        }
+    }
+}
+
+/// How an S3 store encrypts what it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    Bucket,
+    S3,
+    Kms(Option<String>),
+}
+
+impl Value for Encryption {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "bucket" => Ok(Self::Bucket),
+            None if text == "s3" => Ok(Self::S3),
+            None if text == "kms" => Ok(Self::Kms(None)),
+            Some(("kms", key)) if !key.is_empty() => Ok(Self::Kms(Some(key.to_owned()))),
+            _ => Err("expected bucket, s3, kms or kms:KEY".to_owned()),
+        }
     }
 }
 

@@ -37,6 +37,8 @@ use crate::{
     store::Key,
 };
 
+/// What the keys of the bytes of blobs start with.
+pub const DATA: &str = "data/";
 pub(crate) const TAGS: &str = "_tags";
 pub(crate) const MANIFESTS: &str = "_manifests";
 pub(crate) const REFERRERS: &str = "_referrers";
@@ -59,8 +61,8 @@ const ID_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
 pub(crate) fn data(session: SessionId, attempt: Option<Uuid>) -> Key {
     let shard = session.shard();
     match attempt {
-        None => key(format!("data/{shard:02x}/{session}")),
-        Some(attempt) => key(format!("data/{shard:02x}/{session}-{attempt}")),
+        None => key(format!("{DATA}{shard:02x}/{session}")),
+        Some(attempt) => key(format!("{DATA}{shard:02x}/{session}-{attempt}")),
     }
 }
 

@@ -52,6 +52,7 @@ pub use blob::Blob;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use expire::Expired;
+pub use layout::DATA as DATA_KEYS;
 pub use manifest::{ManifestHead, Push, Pushed, TagCondition};
 pub use session::SessionId;
 pub use tag::{Page, PageRequest};
