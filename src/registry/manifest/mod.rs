@@ -35,6 +35,9 @@ pub(crate) struct Head {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Links {
+    /// Which life of the manifest this is: made when it comes where there was none, kept by whoever writes it again. A
+    /// push that meets another life than it wrote knows that a delete came between.
+    pub(crate) life: String,
     /// Every tag that may point here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<Tag>,

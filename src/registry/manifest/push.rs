@@ -14,6 +14,7 @@ use crate::{
     oci::{Algorithm, AnyDigest, Descriptor, Digest, Link, Manifest, Reference, Repository, Tag},
     registry::{
         Deadline, Error, PARALLEL, Registry, Result, layout,
+        nonce::Nonce,
         pending::PendingManifest,
         referrers,
         register::{Seen, Written},
@@ -139,10 +140,16 @@ impl Registry {
     async fn push(&self, job: Job) -> Result<()> {
         let mut deadline = self.deadline();
         let mut to_set = job.tags.clone();
+        let mut written: Option<String> = None;
         loop {
             let before = self.read_before(&job, &to_set).await?;
             if job.purpose == Purpose::Complete && before.manifest.present().is_none() {
                 return Ok(());
+            }
+            if written.is_some() && before.life() != written.as_deref() {
+                // Deleted since we wrote it, and the tags that we had set with it: all of it once more, or nothing.
+                (written, to_set) = (None, job.tags.clone());
+                continue;
             }
             job.check_type(&before)?;
             job.check_condition(&before)?;
@@ -158,15 +165,16 @@ impl Registry {
             deadline.check()?;
             // If we stop here: what it needs is protected until the reference in flight expires, and nothing else is.
             let stored = job.stored(&before, unchecked);
-            if self.publish_manifest(&job, &before, &stored).await?
+            if self.publish_manifest(&job, &before, &stored).await? {
+                written = Some(stored.links.life);
                 // If we stop here the manifest is whole but not listed: the reference in flight leads the expiry to it.
-                && self.publish_entry(&job, before.entry.as_ref(), &deadline).await?
-            {
-                // If we stop among the tags, those that are set are set: nobody was told anything yet.
-                to_set = self.set_tags(&job, &before.tags, &deadline).await?;
-                if to_set.is_empty() {
-                    self.drop_later(pending);
-                    return Ok(());
+                if self.publish_entry(&job, before.entry.as_ref(), &deadline).await? {
+                    // If we stop among the tags, those that are set are set: nobody was told anything yet.
+                    to_set = self.set_tags(&job, &before.tags, &deadline).await?;
+                    if to_set.is_empty() {
+                        self.drop_later(pending);
+                        return Ok(());
+                    }
                 }
             }
             // Something came between: a twin, a delete, an expiry. Start again from the reads; tags that are set are set.
@@ -287,6 +295,12 @@ impl Registry {
     }
 }
 
+impl Before {
+    fn life(&self) -> Option<&str> {
+        self.manifest.present().map(|manifest| manifest.links.life.as_str())
+    }
+}
+
 impl Job {
     fn subject(&self) -> Option<&Digest> {
         self.manifest.subject.as_ref()?.digest.known()
@@ -329,7 +343,8 @@ impl Job {
         let mut tags: Vec<_> = self.tags.iter().cloned().chain(known_tags).collect();
         let more_tags = known.more_tags || tags.len() > MAX_HEADER_TAGS;
         tags.truncate(MAX_HEADER_TAGS);
-        let links = Links { tags, more_tags, subject: self.subject().copied(), unchecked };
+        let life = before.life().map_or_else(|| Nonce::fresh().to_string(), str::to_owned);
+        let links = Links { life, tags, more_tags, subject: self.subject().copied(), unchecked };
         StoredManifest::new(self.manifest.media_type.clone(), links, self.bytes.clone())
     }
 
