@@ -108,8 +108,7 @@ fn the_help_names_commands_settings_and_defaults() {
     let dir = tempfile::tempdir().unwrap();
     let (code, help, _) = run(marina(dir.path()).arg("--help"));
     assert_eq!(code, 0);
-    for part in ["serve", "check", "config", "--listen <ADDR>", "127.0.0.1:5000", "./registry-data", "MARINA_LISTEN"]
-    {
+    for part in ["serve", "check", "config", "--listen <ADDR>", "127.0.0.1:5000", "./registry-data", "MARINA_LISTEN"] {
         assert!(help.contains(part), "{part} is missing:\n{help}");
     }
     let (code, version, _) = run(marina(dir.path()).arg("--version"));

@@ -121,7 +121,12 @@ impl Journal {
                         break;
                     };
                     read.journal = Self::decode(seq, &found.bytes).ok_or_else(|| corrupt(id, seq))?.1;
-                    read.journal.fetch_tail(store, id).await?;
+                    if !read.journal.fetch_tail(store, id).await? {
+                        read.end = layout::end(id).read(store).await?;
+                        if read.is_open() {
+                            return Err(corrupt(id, seq));
+                        }
+                    }
                     break;
                 }
                 _ => {}
@@ -150,18 +155,21 @@ impl Journal {
         Self { accepted, ahead: None, ..next }
     }
 
-    async fn fetch_tail(&mut self, store: &dyn Store, id: SessionId) -> store::Result<()> {
+    /// Gathers the pieces of the tail. `false`: one is gone.
+    async fn fetch_tail(&mut self, store: &dyn Store, id: SessionId) -> store::Result<bool> {
         let pieces = self.tail_in.iter().map(|&seq| async move {
-            let found = store.read(&layout::journal(id, seq)).await?;
-            let record = found.and_then(|found| Self::decode(seq, &found.bytes)).ok_or_else(|| corrupt(id, seq))?.1;
-            Ok(record.accepted.tail)
+            let Some(found) = store.read(&layout::journal(id, seq)).await? else { return Ok(None) };
+            let record = Self::decode(seq, &found.bytes).ok_or_else(|| corrupt(id, seq))?.1;
+            Ok::<_, Error>(Some(record.accepted.tail))
         });
-        let pieces = try_join_all(pieces).await?;
+        let Some(pieces) = try_join_all(pieces).await?.into_iter().collect::<Option<Vec<Bytes>>>() else {
+            return Ok(false);
+        };
         if !pieces.is_empty() {
             let whole: Vec<Bytes> = pieces.into_iter().chain([self.accepted.tail.clone()]).collect();
             self.accepted.tail = whole.concat().into();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Creates the record after this one. `false`: somebody else created it; nothing was written.
@@ -173,14 +181,12 @@ impl Journal {
         let mine = match store.put(&key, bytes.clone(), Condition::Create).await {
             Ok(Put::Stored(_)) => true,
             // Either somebody else's, or our own, sent twice.
-            Ok(Put::Lost) => Self::is_mine(store, id, seq, &nonce).await?.unwrap_or(false),
-            Err(error) if error.kind == ErrorKind::Unavailable => match Self::is_mine(store, id, seq, &nonce).await? {
-                Some(mine) => mine,
-                None => {
-                    matches!(store.put(&key, bytes, Condition::Create).await?, Put::Stored(_))
-                        || Self::is_mine(store, id, seq, &nonce).await?.unwrap_or(false)
-                }
-            },
+            Ok(Put::Lost) => Self::is_mine(store, id, seq, &nonce).await?,
+            // Once more, also if it is there: only then it is durable.
+            Err(error) if error.kind == ErrorKind::Unavailable => {
+                matches!(store.put(&key, bytes, Condition::Create).await?, Put::Stored(_))
+                    || Self::is_mine(store, id, seq, &nonce).await?
+            }
             Err(error) => return Err(error),
         };
         if mine {
@@ -189,11 +195,11 @@ impl Journal {
         Ok(mine)
     }
 
-    /// Whether the record that is there is ours; `None` if there is none.
-    async fn is_mine(store: &dyn Store, id: SessionId, seq: u64, nonce: &str) -> store::Result<Option<bool>> {
-        let Some(found) = store.read(&layout::journal(id, seq)).await? else { return Ok(None) };
+    /// Whether the record that is there is ours.
+    async fn is_mine(store: &dyn Store, id: SessionId, seq: u64, nonce: &str) -> store::Result<bool> {
+        let Some(found) = store.read(&layout::journal(id, seq)).await? else { return Ok(false) };
         let (written_by, _) = Self::decode(seq, &found.bytes).ok_or_else(|| corrupt(id, seq))?;
-        Ok(Some(written_by == nonce))
+        Ok(written_by == nonce)
     }
 
     fn encode(&self, nonce: &str) -> Result<Bytes, serde_json::Error> {

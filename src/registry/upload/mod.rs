@@ -136,6 +136,11 @@ impl Registry {
             Err(refused)
         })
         .await
+        .map_err(|error| match error {
+            // It stood still for so long that its session expired. The client knows of none.
+            Error::UploadUnknown => Error::Busy,
+            error => error,
+        })
     }
 
     /// Ends a session and drops what it brought.
