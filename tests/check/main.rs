@@ -259,7 +259,7 @@ async fn i4_a_referrer_entry_has_its_manifest_and_the_manifest_its_entry() {
     // A delete takes the entry first: this is one that stopped there.
     expect(&fixture, &[Bury(entry.clone(), 'd')], &[]).await;
 
-    let silent = Edit(manifest.clone(), format!(r#"{{"subject":"{}"}}"#, fixture.image), "{}".into());
+    let silent = Edit(manifest.clone(), format!(r#","subject":"{}"}}"#, fixture.image), "}".into());
     let mut expected = [
         (Invariant::I4, manifest.as_str(), format!("has the subject {}, which its header does not say", fixture.image)),
         (Invariant::I4, entry.as_str(), "lists a manifest whose header says another subject".to_owned()),
