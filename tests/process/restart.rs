@@ -1,103 +1,20 @@
 //! The real command, killed with `kill -9` in the middle of an upload, and started again on the same directory.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+use std::{io::Write, net::TcpStream};
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
-
+use crate::server::{MIB, Process};
 use marina_distribution::oci::{Algorithm, Digest};
-
-/// A running registry. Killed when dropped.
-struct Server {
-    process: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(data: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_marina-distribution"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"])
-            .arg(data)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("listening") {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
-        }
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let address = line["address"].as_str().unwrap().parse().unwrap();
-        // The log must be read on, or the registry would wait for it.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { process, address }
-    }
-
-    fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-
-    fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
-        )
-        .unwrap();
-        stream.write_all(body).unwrap();
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        Reply { status: head[9..12].parse().unwrap(), head, body: bytes.split_off(end + 4) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-struct Reply {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    fn header(&self, name: &str) -> &str {
-        let line = self.head.lines().find(|line| line.to_lowercase().starts_with(&format!("{name}:"))).unwrap();
-        line[name.len() + 1..].trim()
-    }
-
-    /// The offset behind a `Range: 0-N`.
-    fn received(&self) -> usize {
-        let last: usize = self.header("range").strip_prefix("0-").unwrap().parse().unwrap();
-        if last == 0 { 0 } else { last + 1 }
-    }
-}
 
 /// Bytes that differ everywhere.
 fn blob(length: usize) -> Vec<u8> {
     (0..length as u64 / 8).flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect()
 }
 
-const MIB: usize = 1 << 20;
-
 // STATE-1, STATE-4
 #[test]
 fn an_upload_goes_on_after_kill_9_where_its_last_durable_part_ended() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path());
+    let server = Process::start(directory.path());
     let bytes = blob(48 * MIB);
     let digest = Digest::of(Algorithm::Sha256, &bytes);
     let start = server.send("POST", "/v2/a/blobs/uploads/", "", b"");
@@ -112,7 +29,7 @@ fn an_upload_goes_on_after_kill_9_where_its_last_durable_part_ended() {
     // What was written was received, but for what the two sockets hold.
     server.kill();
 
-    let server = Server::start(directory.path());
+    let server = Process::start(directory.path());
     let status = server.send("GET", &location, "", b"");
     assert_eq!(status.status, 204);
     let received = status.received();
@@ -120,7 +37,7 @@ fn an_upload_goes_on_after_kill_9_where_its_last_durable_part_ended() {
     assert!((17 * MIB..=41 * MIB).contains(&received), "{received}");
     let range = format!("Content-Range: {received}-{}\r\n", bytes.len() - 1);
     let done = server.send("PUT", &format!("{location}?digest={digest}"), &range, &bytes[received..]);
-    assert_eq!(done.status, 201, "{}", String::from_utf8_lossy(&done.body));
+    assert_eq!(done.status, 201, "{}", done.text());
     let read = server.send("GET", &format!("/v2/a/blobs/{digest}"), "", b"");
     assert_eq!(read.status, 200);
     assert!(read.body == bytes);
@@ -130,7 +47,7 @@ fn an_upload_goes_on_after_kill_9_where_its_last_durable_part_ended() {
 #[test]
 fn after_kill_9_the_whole_body_can_be_sent_again_to_the_same_url() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start(directory.path());
+    let server = Process::start(directory.path());
     let bytes = blob(40 * MIB);
     let digest = Digest::of(Algorithm::Sha256, &bytes);
     let location = server.send("POST", "/v2/a/blobs/uploads/", "", b"").header("location").to_owned();
@@ -140,7 +57,7 @@ fn after_kill_9_the_whole_body_can_be_sent_again_to_the_same_url() {
     torn.write_all(&bytes[..30 * MIB]).unwrap();
     server.kill();
 
-    let server = Server::start(directory.path());
+    let server = Process::start(directory.path());
     assert_eq!(server.send("PUT", &put, "", &bytes).status, 201);
     let read = server.send("GET", &format!("/v2/a/blobs/{digest}"), "", b"");
     assert!(read.body == bytes);
@@ -152,7 +69,7 @@ fn after_kill_9_the_whole_body_can_be_sent_again_to_the_same_url() {
 #[test]
 fn what_was_acknowledged_is_there_after_kill_9() {
     let directory = tempfile::tempdir().unwrap();
-    let mut server = Server::start(directory.path());
+    let mut server = Process::start(directory.path());
     let mut known = Vec::new();
     for round in 0..8 {
         let bytes = blob(1000 + 8 * round);
@@ -161,7 +78,7 @@ fn what_was_acknowledged_is_there_after_kill_9() {
         assert_eq!(pushed.status, 201);
         known.push((digest, bytes));
         server.kill();
-        server = Server::start(directory.path());
+        server = Process::start(directory.path());
         for (digest, bytes) in &known {
             assert!(server.send("GET", &format!("/v2/a/blobs/{digest}"), "", b"").body == *bytes, "round {round}");
         }
