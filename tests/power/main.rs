@@ -1,0 +1,199 @@
+//! Power loss and failing system calls, on a directory. Needs `strace`, so `cargo test` leaves it out: run it with
+//! `cargo test --test power`, as CI does.
+//!
+//! A program ([`steps`]) does one of everything on a directory and says what it was answered. It is this very binary,
+//! started again.
+//!
+//! * **Power loss.** The program is recorded. The recording is replayed on a model of a disk ([`disk`]) up to each point,
+//!   and what would have survived there is put into a directory: all that was acknowledged up to that point must be there
+//!   and whole, `check` must find nothing, and the registry must go on from there.
+//! * **Failing calls.** The program runs again and again, each time with another of its system calls failing. It must get
+//!   everything done in the end, and all that it was told must be so.
+//!
+//! `POWER_EVERY=n` takes every n-th point and fault only, from `POWER_FIRST` or any other on.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+
+mod disk;
+mod facts;
+mod steps;
+mod trace;
+mod tree;
+
+use std::{
+    collections::HashSet,
+    env, fs,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use disk::{Disk, Survivors};
+use facts::{Facts, Line};
+use trace::{Event, Recording};
+use tree::Tree;
+
+const DIRECTORY: &str = "POWER_DIRECTORY";
+const SAYS: &str = "POWER_SAYS";
+const THREADS: &str = "POWER_THREADS";
+const EVERY: &str = "POWER_EVERY";
+const FIRST: &str = "POWER_FIRST";
+
+/// Not a test, but the program, if the variables say so.
+#[test]
+fn program() {
+    let (Ok(directory), Ok(says), Ok(threads)) = (env::var(DIRECTORY), env::var(SAYS), env::var(THREADS)) else {
+        return;
+    };
+    steps::run(Path::new(&directory), fs::File::create(says).unwrap(), threads.parse().unwrap());
+}
+
+/// The program on `directory/store`, which says into `directory/says`.
+fn the_program(directory: &Path, threads: usize) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command
+        .args(["--exact", "program", "--nocapture"])
+        .env(DIRECTORY, directory.join("store"))
+        .env(SAYS, directory.join("says"))
+        .env(THREADS, threads.to_string());
+    command
+}
+
+fn record(directory: &Path, threads: usize) -> Recording {
+    fs::create_dir(directory.join("store")).unwrap();
+    let log = directory.join("log");
+    assert!(trace::record(&the_program(directory, threads), &log).success());
+    Recording::parse(&fs::read_to_string(log).unwrap())
+}
+
+fn every() -> usize {
+    env::var(EVERY).map_or(1, |every| every.parse().unwrap())
+}
+
+/// Which is the first that is taken: another one each time, so that in the end it was all of them.
+fn first() -> usize {
+    env::var(FIRST).map_or_else(|_| std::process::id() as usize, |first| first.parse().unwrap()) % every()
+}
+
+fn verify(facts: &Facts, directory: &Path) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(facts.verify(directory))
+}
+
+/// A temporary directory in memory, where there is one: nothing here needs a disk.
+fn temporary() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
+/// Replays a recording and looks at what survives at each point. How many different things it looked at, and what was
+/// wrong with the first that was.
+fn lose_power(recording: &Recording, store: &Path, deaf_to: Option<&'static str>) -> (usize, Result<(), String>) {
+    let mut disk = Disk::new(store, deaf_to);
+    let (mut facts, mut seen, mut points) = (Facts::default(), HashSet::new(), 0);
+    for event in &recording.events {
+        let changed = match *event {
+            Event::Enter(id) => {
+                disk.enter(id, &recording.calls[id]);
+                false
+            }
+            Event::Exit(id) => {
+                let call = &recording.calls[id];
+                let line =
+                    (call.name == "writev").then(|| serde_json::from_slice::<Line>(&call.bytes(1)).ok()).flatten();
+                if let Some(line) = &line {
+                    facts.hear(line);
+                }
+                disk.exit(id, call) || matches!(line, Some(Line::Done(_)))
+            }
+        };
+        if !changed {
+            continue;
+        }
+        points += 1;
+        if points % every() != first() {
+            continue;
+        }
+        for which in [Survivors::None, Survivors::Names, Survivors::All, Survivors::Some(points as u64)] {
+            let tree = disk.survivors(which);
+            if !seen.insert((tree.hash(), facts.clone())) {
+                continue;
+            }
+            let directory = temporary();
+            tree.write(directory.path());
+            if let Err(wrong) = verify(&facts, directory.path()) {
+                return (seen.len(), Err(format!("power lost at point {points}, {which:?} survives: {wrong}")));
+            }
+        }
+    }
+    assert!(
+        deaf_to.is_some() || disk.survivors(Survivors::All) == Tree::read(store),
+        "the model is not what the disk did"
+    );
+    (seen.len(), Ok(()))
+}
+
+// STATE-5
+#[test]
+fn what_was_acknowledged_survives_the_loss_of_power_at_any_moment() {
+    eprintln!("{FIRST}={}", first());
+    for threads in [1, 4] {
+        let directory = tempfile::tempdir().unwrap();
+        let recording = record(directory.path(), threads);
+        let store = directory.path().join("store");
+        let (seen, lost) = lose_power(&recording, &store, None);
+        eprintln!("{threads} threads: {} calls, {seen} different directories survive", recording.calls.len());
+        lost.unwrap();
+        for deaf_to in ["fsync", "fdatasync"] {
+            let (_, lost) = lose_power(&recording, &store, Some(deaf_to));
+            eprintln!("without {deaf_to}: {}", lost.expect_err("the proof does not see what goes wrong"));
+        }
+    }
+}
+
+/// Calls whose failure says nothing, or that are not the store's.
+const NOT_FAULTY: [&str; 3] = ["close", "fcntl", "writev"];
+
+// STATE-5
+#[test]
+fn everything_gets_done_and_what_was_acknowledged_is_so_whichever_call_fails() {
+    let directory = temporary();
+    let counts = record(directory.path(), 1).by_the_store();
+    let calls = counts.iter().filter(|(name, _)| !NOT_FAULTY.contains(&name.as_str()));
+    let faults: Vec<_> = calls.flat_map(|(name, count)| (1..=*count).map(move |n| (name.as_str(), n))).collect();
+    let chosen: Vec<_> = faults.iter().enumerate().skip(first()).step_by(every()).collect();
+    eprintln!("{FIRST}={}", first());
+    let (next, felt) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        while let Some((at, (call, n))) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            // A disk that is broken, and a disk that is full.
+            let error = if (at / every()).is_multiple_of(2) { "EIO" } else { "ENOSPC" };
+            felt.fetch_add(usize::from(fail(call, error, *n)), Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().unwrap().get() {
+            scope.spawn(work);
+        }
+    });
+    let felt = felt.into_inner();
+    eprintln!("{} of {} faults, of which a client felt {felt}: {counts:?}", chosen.len(), faults.len());
+    assert!(felt > chosen.len() / 3, "faults do not hit the store");
+}
+
+/// Runs the program with a fault and sees that it comes to its end, and that all it was told is so. Whether the program
+/// noticed.
+fn fail(call: &str, error: &str, n: usize) -> bool {
+    let directory = temporary();
+    fs::create_dir(directory.path().join("store")).unwrap();
+    let ended = trace::inject(&the_program(directory.path(), 1), call, error, n);
+    let said = fs::read_to_string(directory.path().join("says")).unwrap_or_default();
+    assert!(ended.success(), "{call} {n} failing with {error}: {said}");
+    let mut facts = Facts::default();
+    said.lines().for_each(|line| facts.hear(&serde_json::from_str(line).unwrap()));
+    if let Err(wrong) = verify(&facts, &directory.path().join("store")) {
+        panic!("{call} {n} failing with {error}: {wrong}");
+    }
+    said.contains("Failed")
+}
