@@ -17,7 +17,7 @@ use crate::store::{
 
 const CONFLICT: Fault = Fault::Refused(StatusCode::CONFLICT, "<Error><Code>ConditionalRequestConflict</Code></Error>");
 /// How long a store may be silent, where it is.
-const MOMENT: Duration = Duration::from_millis(200);
+const MOMENT: Duration = Duration::from_secs(2);
 /// A gateway gave up on an answer.
 const GATEWAY: Fault = Fault::DoneBut(StatusCode::GATEWAY_TIMEOUT, "<html>");
 const ERROR_INSIDE: &str = "<?xml version=\"1.0\"?><Error><Code>InternalError</Code><Message>no</Message></Error>";
@@ -215,7 +215,7 @@ async fn a_reader_may_take_longer_than_the_store_may() {
     let mut stream = store.open(&key("a"), Span::ALL).await.unwrap().unwrap().body.into_stream();
     let mut read = stream.next().await.unwrap().unwrap().to_vec();
     assert!(read.len() < bytes.len(), "all at once");
-    tokio::time::sleep(MOMENT * 10).await;
+    tokio::time::sleep(MOMENT * 2).await;
     while let Some(chunk) = stream.next().await {
         read.extend_from_slice(&chunk.unwrap());
     }
