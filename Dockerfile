@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # No architecture is named: each platform of `docker buildx build --platform linux/amd64,linux/arm64 .` builds for itself.
 
 FROM docker.io/library/rust:1.95-slim-bookworm AS build
