@@ -36,6 +36,11 @@ use super::{
 /// holds unread bytes resets it, and the peer may lose the answer.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The most bytes that a connection keeps for itself, either way. Also the longest head of a request.
+const BUFFER: usize = 32 * 1024;
+/// How much a peer may send ahead over HTTP/2 of what is taken from it.
+const WINDOW: u32 = 256 * 1024;
+
 /// Serves a connection until it ends, stalls, or was told to drain and has.
 pub(super) async fn serve<I>(io: I, peer: SocketAddr, router: Router, idle: Duration, drain: Watcher)
 where
@@ -49,8 +54,13 @@ where
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // `half_close`: a client that sends its request and closes its writing side still gets its answer, and hyper
     // doesn't drop the handler. The time-out of the header also bounds the wait for the next request.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle).half_close(true);
-    builder.http2().timer(TokioTimer::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle).half_close(true).max_buf_size(BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(BUFFER);
 
     tokio::select! {
         result = drain.watch(builder.serve_connection(io, service)) => {
