@@ -1,5 +1,7 @@
 //! From the bodies that a store answers to one stream of chunks.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use futures_util::{
     StreamExt,
@@ -15,6 +17,12 @@ use super::{Body, Error, ErrorKind, FileSpan, Result};
 
 /// How much is read from a file at once: measured fastest, from the page cache and over HTTP.
 const CHUNK: usize = 256 * 1024;
+/// The same while there are many readers, each of which may stall with two chunks in hand.
+const SMALL_CHUNK: usize = 64 * 1024;
+const MANY: usize = 32;
+
+/// How many readers there are in this process.
+static READERS: AtomicUsize = AtomicUsize::new(0);
 
 impl Body {
     /// The bytes in order, in chunks that are never empty. It ends without an error only if all of them came.
@@ -35,7 +43,7 @@ impl Body {
 pub(super) fn stream_files(
     files: impl Iterator<Item = Result<FileSpan>> + Send + 'static,
 ) -> BoxStream<'static, Result<Bytes>> {
-    let reader = Reader { files: Box::new(files), current: None };
+    let reader = Reader { files: Box::new(files), current: None, _counted: Counted::new() };
     stream::unfold(Ahead::Idle(reader), |ahead| async {
         let reading = match ahead {
             Ahead::Done => return None,
@@ -72,6 +80,23 @@ struct Reader {
     files: Box<dyn Iterator<Item = Result<FileSpan>> + Send>,
     /// What is left of the run being read.
     current: Option<FileSpan>,
+    _counted: Counted,
+}
+
+/// One of [`READERS`].
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        READERS.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        READERS.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Reader {
@@ -91,7 +116,8 @@ impl Reader {
 
 /// Takes a chunk off the front of a run.
 fn read_chunk(run: &mut FileSpan) -> Result<Bytes> {
-    let wanted = usize::try_from(run.span.length).unwrap_or(CHUNK).min(CHUNK);
+    let chunk = if READERS.load(Ordering::Relaxed) > MANY { SMALL_CHUNK } else { CHUNK };
+    let wanted = usize::try_from(run.span.length).unwrap_or(chunk).min(chunk);
     let mut buffer = Vec::with_capacity(wanted);
     let read = retry_on_intr(|| pread(&run.file, spare_capacity(&mut buffer), run.span.start))
         .map_err(|error| Error::new(ErrorKind::Unavailable, "reading a file").with_source(error))?;
