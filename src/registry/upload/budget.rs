@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// A byte budget with back-pressure: who gets none waits, and so does the client behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     bytes: Arc<Semaphore>,
     total: u32,
+    /// How many wait.
+    waiting: Arc<watch::Sender<usize>>,
 }
 
 /// Bytes granted; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Grant {
-    _permit: Option<OwnedSemaphorePermit>,
+    bytes: u64,
+    budget: Budget,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Budget {
@@ -22,14 +26,102 @@ impl Budget {
         let total = u32::try_from(bytes)
             .unwrap_or(u32::MAX)
             .clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Self { bytes: Arc::new(Semaphore::new(total as usize)), total }
+        Self { bytes: Arc::new(Semaphore::new(total as usize)), total, waiting: Arc::new(watch::Sender::new(0)) }
     }
 
     /// Waits for this many bytes. More than the whole budget counts as the whole budget, so that nobody waits for ever.
     /// A holder must be able to go on without a second grant: then there is no deadlock.
     pub(crate) async fn grant(&self, bytes: u64) -> Grant {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total);
-        // Never closed: an error cannot happen, and if it did the bound is what would be lost, not the upload.
-        Grant { _permit: Arc::clone(&self.bytes).acquire_many_owned(bytes).await.ok() }
+        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total);
+        let permit = if let Ok(permit) = Arc::clone(&self.bytes).try_acquire_many_owned(wanted) {
+            Some(permit)
+        } else {
+            let _waiting = Waiting::among(&self.waiting);
+            // Never closed: an error cannot happen, and if it did the bound is what would be lost, not the upload.
+            Arc::clone(&self.bytes).acquire_many_owned(wanted).await.ok()
+        };
+        Grant { bytes, budget: self.clone(), permit }
+    }
+
+    /// Returns when somebody waits: who can do with less gives some back.
+    pub(crate) async fn wanted(&self) {
+        // The sender is ours: it does not go away.
+        let _ = self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await;
+    }
+}
+
+impl Grant {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds this many bytes if they are to be had at once.
+    pub(crate) fn grow(&mut self, bytes: u64) -> bool {
+        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let Ok(more) = Arc::clone(&self.budget.bytes).try_acquire_many_owned(wanted) else { return false };
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            none => *none = Some(more),
+        }
+        self.bytes += bytes;
+        true
+    }
+}
+
+/// Somebody who waits, counted until it is dropped.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn among(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, pin_mut};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_gets_none_waits_and_says_so_until_somebody_gives_back() {
+        let budget = Budget::new(10);
+        let first = budget.grant(8).await;
+        assert!(budget.wanted().now_or_never().is_none());
+        {
+            let second = budget.grant(4);
+            pin_mut!(second);
+            assert!(second.as_mut().now_or_never().is_none());
+            assert!(budget.wanted().now_or_never().is_some());
+            drop(first);
+            assert_eq!(second.await.bytes(), 4);
+        }
+        assert!(budget.wanted().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_grant_grows_by_what_is_left_and_gives_all_of_it_back() {
+        let budget = Budget::new(10);
+        let mut grant = budget.grant(4).await;
+        assert!(grant.grow(6));
+        assert!(!grant.grow(1));
+        assert_eq!(grant.bytes(), 10);
+        drop(grant);
+        assert!(budget.grant(10).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn more_than_the_whole_budget_is_the_whole_budget() {
+        let budget = Budget::new(10);
+        let grant = budget.grant(100).now_or_never().unwrap();
+        assert_eq!(grant.bytes(), 100);
+        assert!(budget.grant(1).now_or_never().is_none());
     }
 }

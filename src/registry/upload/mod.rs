@@ -288,7 +288,9 @@ impl Registry {
     ) -> Result<()> {
         let (size, content) = (writer.offset(), writer.digest());
         let ours = End::Finished { digest: *digest, content };
-        let mut source = match writer.content().await? {
+        // Held for as long as the bytes are.
+        let (bytes, _grant) = writer.content().await?;
+        let mut source = match bytes {
             Content::Buffered(bytes) => {
                 if content.algorithm() != digest.algorithm() {
                     let actual = Digest::of(digest.algorithm(), &bytes);

@@ -1,13 +1,13 @@
 //! Takes in one body: hashes it, cuts it into parts, and writes down how far it came.
 
-use std::{ops::Range, sync::Arc};
+use std::{mem, ops::Range, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::task::JoinHandle;
 
 use super::{
-    Chunk, Progress,
+    ByteStream, Chunk, Progress, Torn,
     budget::Grant,
     journal::{Journal, Point},
 };
@@ -17,12 +17,15 @@ use crate::{
     store::{self, Multipart, Part, Placed},
 };
 
-/// How many part numbers a writer claims at a time. Each claim is also a checkpoint: what is lost when a replica dies is
-/// at most this many parts.
-const CLAIM: u32 = 16;
+/// How many whole parts a writer uploads between two checkpoints: what is lost when a replica dies is at most this much.
+/// Each checkpoint also claims the part numbers up to the next.
+const CHECKPOINT: u64 = 16;
 
 /// Below this many bytes a rest is not worth a part of its own, where the store takes parts of any size.
 const WORTH_A_PART: u64 = 64 << 10;
+/// Where parts may be of any size, bodies that are longer than a part go in pieces of this size: they lengthen each other,
+/// and buffers of one small size leave no holes in memory.
+const PIECE: u64 = 2 * WORTH_A_PART;
 
 /// One writer of one session, from a place in it on. Several may race; only one closes.
 pub(crate) struct Writer<'a> {
@@ -41,11 +44,13 @@ pub(crate) struct Writer<'a> {
     found: usize,
     landed: Boundary,
     flying: Option<Flying>,
-    /// What is not in a part yet.
-    buffer: BytesMut,
+    /// What is not in a part yet. Never more than is granted.
+    buffer: Vec<u8>,
     grant: Option<Grant>,
     /// Part numbers that are this writer's alone.
     numbers: Range<u32>,
+    /// Up to where the journal knew the parts at the last checkpoint.
+    checkpointed: u64,
 }
 
 /// A place between two parts.
@@ -78,6 +83,7 @@ impl<'a> Writer<'a> {
     pub(crate) fn new(registry: &'a Registry, id: SessionId, journal: Journal, from: Point, hasher: Hasher) -> Self {
         let accepted = journal.accepted.offset;
         let landed = Boundary { offset: from.offset - from.tail.len() as u64, hash: from.hash };
+        let checkpointed = landed.offset;
         Self {
             registry,
             id,
@@ -89,9 +95,10 @@ impl<'a> Writer<'a> {
             parts: from.parts,
             landed,
             flying: None,
-            buffer: BytesMut::from(from.tail.as_ref()),
+            buffer: from.tail.into(),
             grant: None,
             numbers: 0..0,
+            checkpointed,
         }
     }
 
@@ -113,19 +120,15 @@ impl<'a> Writer<'a> {
         let limit = chunk.declared.or(chunk.length);
         let start = self.offset;
         let mut received = 0;
-        while let Some(frame) = chunk.body.next().await {
+        while let Some(frame) = self.next(&mut chunk.body).await? {
             let Ok(mut bytes) = frame else { return Ok(Taken { received, torn: true }) };
             received += bytes.len() as u64;
             if let Some(declared) = limit.filter(|&limit| received > limit) {
                 return Err(Error::SizeInvalid { declared, received });
             }
             while !bytes.is_empty() {
-                let room = self.journal.part - self.buffer.len() as u64;
-                if self.grant.is_none() {
-                    let expected = limit.map_or(room, |limit| room.min(limit - (self.offset - start)));
-                    self.grant = Some(self.registry.budget.grant(expected).await);
-                }
-                let here = bytes.split_to(bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+                let room = self.room(limit.map_or(u64::MAX, |limit| limit - (self.offset - start))).await?;
+                let here = bytes.split_to(bytes.len().min(room));
                 self.hasher.update(&here);
                 self.offset += here.len() as u64;
                 self.buffer.extend_from_slice(&here);
@@ -140,10 +143,63 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// The next frame of a body. While the client is silent and others wait for memory, it does not keep what can go.
+    async fn next(&mut self, body: &mut ByteStream) -> Result<Option<std::result::Result<Bytes, Torn>>> {
+        let limits = self.registry.store.limits();
+        let may_go = |writer: &Self| !limits.uniform_parts && writer.buffer.len() as u64 >= limits.min_part;
+        while self.grant.is_some() && may_go(self) {
+            tokio::select! {
+                biased;
+                frame = body.next() => return Ok(frame),
+                () = self.registry.budget.wanted() => self.launch().await?,
+            }
+        }
+        Ok(body.next().await)
+    }
+
+    /// How many bytes can be taken into the buffer now, at least one; `left` is how many may come.
+    ///
+    /// A writer waits for memory only while it holds none that is not on its way to the store. Where parts may be of any
+    /// size it waits for a little, and beyond that takes what nobody else needs.
+    async fn room(&mut self, left: u64) -> Result<usize> {
+        let limits = self.registry.store.limits();
+        loop {
+            let held = self.buffer.len() as u64;
+            let most = held.saturating_add(left);
+            // What fits in one buffer needs no parts at all, unless there are some already.
+            let pieces = !limits.uniform_parts && (most > self.journal.part || self.journal.upload.is_some());
+            let whole = if pieces { PIECE.max(limits.min_part) } else { most.min(self.journal.part) };
+            if held >= whole {
+                self.launch().await?;
+                continue;
+            }
+            let granted = self.grant.as_ref().map_or(0, Grant::bytes);
+            if granted > held {
+                return Ok(usize::try_from(granted - held).unwrap_or(usize::MAX));
+            }
+            match &mut self.grant {
+                None => {
+                    let first = if limits.uniform_parts { whole } else { whole.min(self.smallest().max(held + 1)) };
+                    self.grant = Some(self.registry.budget.grant(first).await);
+                }
+                Some(grant) => {
+                    if !grant.grow(held.min(whole - held)) {
+                        self.launch().await?;
+                        continue;
+                    }
+                }
+            }
+            let granted = self.grant.as_ref().map_or(0, Grant::bytes);
+            self.buffer.reserve_exact(usize::try_from(granted - held).unwrap_or_default());
+        }
+    }
+
     /// Acknowledges all that was taken: parts durable first, record second. `OutOfOrder` if another writer was faster.
     pub(crate) async fn close(mut self) -> Result<(Progress, Journal)> {
         self.flush().await?;
-        let tail = self.buffer.split().freeze();
+        // It is remembered for longer than the room that was made for it.
+        self.buffer.shrink_to_fit();
+        let tail = Bytes::from(mem::take(&mut self.buffer));
         let accepted = Point { offset: self.offset, parts: self.parts.clone(), hash: self.hasher.save(), tail };
         self.sync().await?;
         // If we stop here the old offset stands, and the parts are what the last checkpoint says.
@@ -171,16 +227,17 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Everything, for the one who finishes the session now.
-    pub(crate) async fn content(mut self) -> Result<Content> {
+    /// Everything, for the one who finishes the session now, and what was granted for that.
+    pub(crate) async fn content(mut self) -> Result<(Content, Option<Grant>)> {
         self.land().await?;
-        let tail = self.buffer.split().freeze();
-        Ok(match self.journal.upload {
+        let tail = Bytes::from(self.buffer);
+        let content = match self.journal.upload {
             Some(upload) if !self.parts.is_empty() => {
                 Content::Parts { upload, follows: self.parts.len() > self.found, parts: self.parts, tail }
             }
             _ => Content::Buffered(tail),
-        })
+        };
+        Ok((content, self.grant))
     }
 
     /// Makes a part of what is left, where the store takes parts of any size. What is small and would be a part of its own
@@ -188,7 +245,7 @@ impl<'a> Writer<'a> {
     async fn flush(&mut self) -> Result<()> {
         self.land().await?;
         let limits = self.registry.store.limits();
-        let least = if self.parts.len() > self.found { limits.min_part } else { limits.min_part.max(WORTH_A_PART) };
+        let least = if self.parts.len() > self.found { limits.min_part } else { self.smallest() };
         if !limits.uniform_parts && self.buffer.len() as u64 >= least {
             self.launch().await?;
         }
@@ -198,15 +255,18 @@ impl<'a> Writer<'a> {
     /// Sends the buffer off as a part. At most one is under way.
     async fn launch(&mut self) -> Result<()> {
         self.land().await?;
-        if self.numbers.is_empty() {
+        let since = self.landed.offset - self.checkpointed;
+        if self.numbers.is_empty() || since >= self.stride() {
             self.sync().await?;
-            while !self.checkpoint(CLAIM).await? {}
+            while !self.checkpoint(self.claim()).await? {}
+            self.checkpointed = self.landed.offset;
         }
         let Some(upload) = self.journal.upload.clone() else { return Err(Error::Busy) };
         let number = self.numbers.start;
         self.numbers.start += 1;
         let previous = self.parts.get(self.found..).and_then(<[Part]>::last).cloned();
-        let (store, bytes, grant) = (Arc::clone(&self.registry.store), self.buffer.split().freeze(), self.grant.take());
+        let (store, grant) = (Arc::clone(&self.registry.store), self.grant.take());
+        let bytes = Bytes::from(mem::take(&mut self.buffer));
         let part = tokio::spawn(async move {
             let placed = store.put_part(&upload, number, bytes, previous.as_ref()).await;
             drop(grant);
@@ -234,6 +294,22 @@ impl<'a> Writer<'a> {
             (Some(upload), Some(own)) if !own.is_empty() => Ok(self.registry.store.sync_parts(upload, own).await?),
             _ => Ok(()),
         }
+    }
+
+    /// The smallest part that is worth it.
+    fn smallest(&self) -> u64 {
+        let limits = self.registry.store.limits();
+        if limits.uniform_parts { self.journal.part } else { limits.min_part.max(WORTH_A_PART) }
+    }
+
+    /// How many bytes from one checkpoint to the next.
+    fn stride(&self) -> u64 {
+        CHECKPOINT.saturating_mul(self.journal.part)
+    }
+
+    /// How many part numbers that takes. Should parts be smaller yet, the next checkpoint comes sooner.
+    fn claim(&self) -> u32 {
+        u32::try_from(self.stride().div_ceil(self.smallest().max(1))).unwrap_or(u32::MAX)
     }
 
     /// Claims part numbers and, if parts have landed, writes down that they have. `false`: another writer's record came
