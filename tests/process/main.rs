@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
 mod crash;
+mod memory;
 mod restart;
 mod server;

@@ -40,6 +40,10 @@ impl Process {
         Self { child, address }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn kill(self) {
         drop(self);
     }
