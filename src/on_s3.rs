@@ -146,6 +146,18 @@ async fn whichever_answer_gets_lost_the_client_does_not_notice() {
     }
 }
 
+#[tokio::test]
+async fn a_store_that_throttles_makes_clients_wait_and_not_give_up() {
+    let server = Server::start(Quirks::S3).await;
+    let (client, _) = client(&server).await;
+    server.fail(Operation::Get, &Fault::SLOW_DOWN, 4);
+    let error = client.pull(&Digest::of(Algorithm::Sha256, b"")).await.unwrap_err();
+    assert!(matches!(error, registry::Error::Throttled(_)), "{error:?}");
+    // Of a write it is settled whether it happened.
+    server.fail(Operation::Put, &Fault::SLOW_DOWN, 4);
+    client.live().await.unwrap();
+}
+
 async fn requests_of_a_life() -> Vec<(Operation, usize)> {
     let server = Server::start(Quirks::MINIO).await;
     let (client, _) = client(&server).await;

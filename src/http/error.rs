@@ -124,9 +124,12 @@ impl From<Error> for Failure {
             Error::Busy => refuse(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests).later(),
             Error::Full => refuse(StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
             Error::Store(error) => {
-                let (code, message) = (Code::TooManyRequests, "the store is unavailable; try again");
-                let errors = Errors::Logged { code, message, cause: sources(&error) };
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, errors).later()
+                let message = "the store is unavailable; try again";
+                Self::put_off(StatusCode::SERVICE_UNAVAILABLE, message, &error)
+            }
+            Error::Throttled(error) => {
+                let message = "the store is asked too much; try again more slowly";
+                Self::put_off(StatusCode::TOO_MANY_REQUESTS, message, &error)
             }
             Error::Corrupt(error) => Self::internal(sources(&error)),
         }
@@ -134,9 +137,22 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
+    /// The store could not do it now.
+    fn put_off(status: StatusCode, message: &'static str, error: &store::Error) -> Self {
+        Self::new(status, Errors::Logged { code: Code::TooManyRequests, message, cause: sources(error) }).later()
+    }
+
     fn later(self) -> Self {
         self.with(header::RETRY_AFTER, RETRY_AFTER)
     }
+}
+
+/// 503, for those who decide where requests go. Why is said in two words, and the rest in the log.
+pub(super) fn not_ready(why: store::ErrorKind) -> Result<Response, Failure> {
+    let mut response = super::text(format!("{why}\n"))?;
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    Ok(response)
 }
 
 fn sources(error: &store::Error) -> String {
@@ -211,6 +227,7 @@ mod tests {
         for (error, status, code, again) in [
             (Error::Busy, 503, "TOOMANYREQUESTS", true),
             (Error::Store(store::Error::new(ErrorKind::Unavailable, "secret")), 503, "TOOMANYREQUESTS", true),
+            (Error::Throttled(store::Error::new(ErrorKind::Throttled, "secret")), 429, "TOOMANYREQUESTS", true),
             (Error::Full, 507, "DENIED", false),
             (Error::Corrupt(damaged()), 500, "UNKNOWN", false),
             (Error::BodyTorn, 400, "SIZE_INVALID", false),

@@ -104,10 +104,10 @@ async fn dispatch(route: Route, method: Method, call: Call, settings: Settings) 
     let allow = route.allow(settings.deletes);
     match (route, method) {
         (Route::Alive, Method::GET | Method::HEAD) => text("ok\n"),
-        (Route::Ready, Method::GET | Method::HEAD) => {
-            call.registry.ready().await?;
-            text("ok\n")
-        }
+        (Route::Ready, Method::GET | Method::HEAD) => match call.registry.ready().await {
+            Ok(()) => text("ok\n"),
+            Err(why) => error::not_ready(why),
+        },
         (Route::Ping, Method::GET | Method::HEAD) => json("{}"),
         (Route::Extensions, Method::GET | Method::HEAD) => json(r#"{"extensions":[]}"#),
         (Route::Catalog, Method::GET | Method::HEAD) => catalog::list(call).await,
@@ -153,7 +153,7 @@ fn json(body: impl Into<Body>) -> Result<Response, Failure> {
     content("application/json", body)
 }
 
-fn text(body: &'static str) -> Result<Response, Failure> {
+fn text(body: impl Into<Body>) -> Result<Response, Failure> {
     content("text/plain; charset=utf-8", body)
 }
 

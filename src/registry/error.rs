@@ -49,6 +49,9 @@ pub enum Error {
     /// The store cannot be reached or does not answer. The request may or may not have taken effect.
     #[error("the store is unavailable")]
     Store(#[source] store::Error),
+    /// The store answers, but not at this rate. The request may or may not have taken effect.
+    #[error("the store is asked too much")]
+    Throttled(#[source] store::Error),
     /// What is stored is not what was written.
     #[error("stored content is damaged")]
     Corrupt(#[source] store::Error),
@@ -60,6 +63,7 @@ impl From<store::Error> for Error {
             // Of what the registry asks for by name, only an upload can be unknown.
             store::ErrorKind::NotFound => Self::UploadUnknown,
             store::ErrorKind::Unavailable => Self::Store(error),
+            store::ErrorKind::Throttled => Self::Throttled(error),
             store::ErrorKind::Full => Self::Full,
             store::ErrorKind::Corrupt => Self::Corrupt(error),
         }

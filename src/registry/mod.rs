@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     oci::{Algorithm, Repository},
-    store::{Key, Store},
+    store::{self, ErrorKind, Key, Store},
 };
 
 pub(crate) mod blob;
@@ -99,6 +99,8 @@ pub struct Registry {
 
 /// How many store calls one request makes side by side.
 const PARALLEL: usize = 16;
+/// How long the store may take to answer who asks whether it does.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 
 impl Registry {
     pub async fn open(store: Arc<dyn Store>, settings: Settings) -> Result<Arc<Self>> {
@@ -119,10 +121,15 @@ impl Registry {
         }))
     }
 
-    /// Whether the store answers. One call.
-    pub async fn ready(&self) -> Result<()> {
-        self.store.head(&layout::session_key()).await?;
-        Ok(())
+    /// Whether the store answers, and soon; if not, what is the matter with it. One call.
+    pub async fn ready(&self) -> std::result::Result<(), ErrorKind> {
+        let asking = tokio::time::timeout(READY_WITHIN, async { self.store.head(&layout::session_key()).await }).await;
+        let silent = |_| Err(store::Error::new(ErrorKind::Unavailable, format!("no answer within {READY_WITHIN:?}")));
+        asking.unwrap_or_else(silent).map(drop).map_err(|error| {
+            let cause = error.source.as_ref().map(tracing::field::display);
+            tracing::warn!(%error, cause, "not ready");
+            error.kind
+        })
     }
 
     /// Opens an upload session. No store call: the id says it all until the first byte comes.

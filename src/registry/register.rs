@@ -165,7 +165,7 @@ impl<T: Value> Register<T> {
             let failed = match store.put(&self.key, bytes, condition.clone()).await {
                 Ok(Put::Stored(_)) => return Ok(Written::Done),
                 Ok(Put::Lost) => None,
-                Err(error) if error.kind == ErrorKind::Unavailable => Some(error),
+                Err(error) if error.kind.is_transient() => Some(error),
                 Err(error) => return Err(error),
             };
             let now = self.read(store).await?;

@@ -40,6 +40,8 @@ pub enum Fault {
     None,
     /// It is not applied, and answers [`ErrorKind::Unavailable`].
     NotApplied,
+    /// It is not applied, and answers [`ErrorKind::Throttled`].
+    Throttled,
     /// It is applied, and answers [`ErrorKind::Unavailable`].
     ReplyLost,
     /// A write is applied and answers as usual, and arrives once more when `after` further calls have been applied.
@@ -95,7 +97,7 @@ impl Faulty {
         let (call, fault) = self.record(verb, key);
         let reply = match fault {
             Fault::None | Fault::RepeatedLate { .. } => request.await,
-            Fault::NotApplied | Fault::ReplyLost => Err(failed(&call, fault)),
+            Fault::NotApplied | Fault::Throttled | Fault::ReplyLost => Err(failed(&call, fault)),
         };
         self.deliver(call.index).await;
         reply
@@ -110,7 +112,7 @@ impl Faulty {
         let request = || request(Arc::clone(&self.store));
         let reply = match fault {
             Fault::None => request().await,
-            Fault::NotApplied => Err(failed(&call, fault)),
+            Fault::NotApplied | Fault::Throttled => Err(failed(&call, fault)),
             Fault::ReplyLost => request().await.and(Err(failed(&call, fault))),
             Fault::RepeatedLate { after } => {
                 let again = request();
@@ -135,7 +137,8 @@ impl Faulty {
 
 fn failed(call: &Call, fault: Fault) -> Error {
     let Call { index, verb, key } = call;
-    Error::new(ErrorKind::Unavailable, format!("{fault:?} as planned: call {index}, {verb:?} {key}"))
+    let kind = if fault == Fault::Throttled { ErrorKind::Throttled } else { ErrorKind::Unavailable };
+    Error::new(kind, format!("{fault:?} as planned: call {index}, {verb:?} {key}"))
 }
 
 impl fmt::Debug for Faulty {

@@ -247,10 +247,22 @@ pub enum ErrorKind {
     NotFound,
     /// The store could not do it now; trying again may help.
     Unavailable,
+    /// The store could do it, but not at this rate; trying again later will help.
+    Throttled,
     /// There is no room left.
     Full,
     /// What is stored is not what was written.
     Corrupt,
+}
+
+impl ErrorKind {
+    /// Trying again may help.
+    pub fn is_transient(self) -> bool {
+        match self {
+            Self::Unavailable | Self::Throttled => true,
+            Self::NotFound | Self::Full | Self::Corrupt => false,
+        }
+    }
 }
 
 impl fmt::Display for ErrorKind {
@@ -258,6 +270,7 @@ impl fmt::Display for ErrorKind {
         f.write_str(match self {
             Self::NotFound => "not found",
             Self::Unavailable => "store unavailable",
+            Self::Throttled => "store throttled",
             Self::Full => "store full",
             Self::Corrupt => "store corrupt",
         })

@@ -292,7 +292,6 @@ async fn failing(fault: impl Fn() -> Fault + Send + Sync + 'static) -> (Server, 
 async fn everything(server: &Server, session: &str) -> Vec<Reply> {
     let manifest = image(&[]).to_string();
     vec![
-        server.get("/readyz").await,
         server.get("/v2/_catalog").await,
         server.get("/v2/a/tags/list").await,
         server.get("/v2/a/manifests/v1").await,
@@ -314,22 +313,27 @@ async fn everything(server: &Server, session: &str) -> Vec<Reply> {
 // GEN-16, STATE-7
 #[tokio::test]
 async fn a_store_that_is_down_is_to_be_tried_again_and_nothing_of_it_is_told() {
-    let (server, down) = failing(|| Fault::NotApplied).await;
-    server.push_image("a", "v1", "layer").await;
-    let session = server.start_upload("a").await;
-    down.store(true, Ordering::Relaxed);
-    for reply in everything(&server, &session).await {
-        reply.refuses(503, "TOOMANYREQUESTS").has("retry-after", "1").has("content-type", "application/json");
-        let message = reply.errors()[0]["message"].to_string();
-        assert!(message.contains(reply.header("x-request-id")), "{message}");
-        assert!(!message.contains("blobs/") && !message.contains("fault"), "{message}");
+    for (fault, status, why) in
+        [(Fault::NotApplied, 503, "store unavailable\n"), (Fault::Throttled, 429, "store throttled\n")]
+    {
+        let (server, down) = failing(move || fault).await;
+        server.push_image("a", "v1", "layer").await;
+        let session = server.start_upload("a").await;
+        down.store(true, Ordering::Relaxed);
+        for reply in everything(&server, &session).await {
+            reply.refuses(status, "TOOMANYREQUESTS").has("retry-after", "1").has("content-type", "application/json");
+            let message = reply.errors()[0]["message"].to_string();
+            assert!(message.contains(reply.header("x-request-id")), "{message}");
+            assert!(!message.contains("blobs/") && !message.contains("planned"), "{message}");
+        }
+        server.get("/readyz").await.is(503).has("retry-after", "1").body_is(why);
+        // PING-1: nobody needs the store to say that this is a registry.
+        server.get("/v2/").await.is(200);
+        server.get("/livez").await.is(200).body_is("ok\n");
+        down.store(false, Ordering::Relaxed);
+        server.get("/readyz").await.is(200).body_is("ok\n");
+        server.get("/v2/a/manifests/v1").await.is(200);
     }
-    // PING-1: nobody needs the store to say that this is a registry.
-    server.get("/v2/").await.is(200);
-    server.get("/livez").await.is(200).body_is("ok\n");
-    down.store(false, Ordering::Relaxed);
-    server.get("/readyz").await.is(200).body_is("ok\n");
-    server.get("/v2/a/manifests/v1").await.is(200);
 }
 
 // GEN-16

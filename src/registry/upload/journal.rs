@@ -183,7 +183,7 @@ impl Journal {
             // Either somebody else's, or our own, sent twice.
             Ok(Put::Lost) => Self::is_mine(store, id, seq, &nonce).await?,
             // Once more, also if it is there: only then it is durable.
-            Err(error) if error.kind == ErrorKind::Unavailable => {
+            Err(error) if error.kind.is_transient() => {
                 matches!(store.put(&key, bytes, Condition::Create).await?, Put::Stored(_))
                     || Self::is_mine(store, id, seq, &nonce).await?
             }

@@ -51,6 +51,10 @@ impl<'a> Refusal<'a> {
         match (self.status, self.code) {
             (_, "NoSuchUpload") => ErrorKind::NotFound,
             (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded") => ErrorKind::Full,
+            (429, _) | (_, "SlowDown" | "SlowDownRead" | "SlowDownWrite" | "TooManyRequests") => ErrorKind::Throttled,
+            (_, "Throttling" | "ThrottlingException" | "RequestThrottled" | "RequestLimitExceeded") => {
+                ErrorKind::Throttled
+            }
             // Also what no retry will mend, such as missing rights: an operator may mend it, a client cannot.
             _ => ErrorKind::Unavailable,
         }

@@ -39,13 +39,13 @@ async fn what_the_store_puts_off_is_asked_again_a_few_times() {
     assert!(matches!(create(&store, "a", "1").await, Put::Stored(_)));
     assert_eq!(server.take_calls()[&Operation::Put], 4);
     server.fail(Operation::Get, &Fault::SLOW_DOWN, 4);
-    assert_eq!(store.read(&key("a")).await.unwrap_err().kind, ErrorKind::Unavailable);
+    assert_eq!(store.read(&key("a")).await.unwrap_err().kind, ErrorKind::Throttled);
     assert_eq!(server.take_calls()[&Operation::Get], 4);
     assert_eq!(store.read(&key("a")).await.unwrap().unwrap().bytes, "1");
 }
 
 #[tokio::test]
-async fn every_verb_says_unavailable_when_the_store_does() {
+async fn every_verb_that_the_store_puts_off_says_so() {
     use Operation::{Abort, Begin, Complete, Delete, Get, Head, List, Part};
     let (store, server) = on(Quirks::S3).await;
     let Put::Stored(version) = create(&store, "a", "1").await else { panic!("lost") };
@@ -69,8 +69,27 @@ async fn every_verb_says_unavailable_when_the_store_does() {
         store.abort(&upload).await.unwrap_err(),
     ];
     for error in errors {
-        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        // The answer to a HEAD has no body that would say why.
+        let expected = if error.context.starts_with("head") { ErrorKind::Unavailable } else { ErrorKind::Throttled };
+        assert_eq!(error.kind, expected, "{error}");
         assert!(error.source.is_some(), "{error}: nothing for the log");
+    }
+}
+
+#[tokio::test]
+async fn only_what_the_store_does_too_much_of_is_throttled() {
+    let (store, server) = on(Quirks::S3).await;
+    for (status, body, kind) in [
+        (StatusCode::TOO_MANY_REQUESTS, "", ErrorKind::Throttled),
+        (StatusCode::SERVICE_UNAVAILABLE, "<Error><Code>SlowDownRead</Code></Error>", ErrorKind::Throttled),
+        (StatusCode::SERVICE_UNAVAILABLE, "<Error><Code>ServiceUnavailable</Code></Error>", ErrorKind::Unavailable),
+        (StatusCode::SERVICE_UNAVAILABLE, "", ErrorKind::Unavailable),
+        (StatusCode::BAD_GATEWAY, "<html>", ErrorKind::Unavailable),
+        (StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code></Error>", ErrorKind::Unavailable),
+    ] {
+        server.fail(Operation::Get, &Fault::Refused(status, body), 4);
+        assert_eq!(store.read(&key("a")).await.unwrap_err().kind, kind, "{status} {body}");
+        while store.read(&key("a")).await.is_err() {}
     }
 }
 
