@@ -22,6 +22,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 mod body;
+pub mod breaker;
 #[cfg(test)]
 mod contract;
 pub mod faulty;

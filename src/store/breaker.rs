@@ -1,0 +1,298 @@
+//! A decorator that stops asking a store which does not answer, and tries again by itself.
+//!
+//! While the breaker is open, callers hear at once what they would otherwise wait for: a store that comes back is not
+//! met by all that queued up for it, and a load balancer learns in time. It is a matter of speed, never of truth.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{
+    Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
+    Store, Version, Versioned,
+};
+
+/// How many calls in a row must go unanswered before it opens.
+const UNANSWERED: u32 = 5;
+/// How long it stays open at first. Each try that fails doubles it.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// At most how long until the next try: so soon does a store that is back serve again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// Opens after some [`ErrorKind::Unavailable`] in a row, and then answers that itself, at once.
+///
+/// * After a pause one call is let through, after a longer one the next, whatever became of the first. Whichever call is
+///   answered closes it.
+/// * Everything but `Unavailable` is an answer: what was lost or is absent, damaged or full, and also throttling.
+/// * [`Store::sync_parts`], [`Store::presign`] and [`Store::limits`] ask nobody, and pass.
+#[derive(Debug)]
+pub struct Breaker {
+    store: Arc<dyn Store>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Closed {
+        /// Calls in a row that were not answered.
+        unanswered: u32,
+    },
+    Open {
+        next_try: Instant,
+        /// What was waited last, before jitter.
+        pause: Duration,
+    },
+}
+
+impl Breaker {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, state: Mutex::new(State::Closed { unanswered: 0 }) }
+    }
+
+    async fn call<T>(&self, asking: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.admit()?;
+        let answer = asking.await;
+        match &answer {
+            Err(error) if error.kind == ErrorKind::Unavailable => self.count(error),
+            _ => self.close(),
+        }
+        answer
+    }
+
+    /// Lets a call through, or says why not.
+    fn admit(&self) -> Result<()> {
+        let mut state = self.state();
+        let State::Open { next_try, pause } = *state else { return Ok(()) };
+        let now = Instant::now();
+        if now < next_try {
+            let left = (next_try - now).as_millis();
+            let context = format!("the store has not answered {UNANSWERED} times in a row; asked again in {left} ms");
+            return Err(Error::new(ErrorKind::Unavailable, context));
+        }
+        // The next try is set before this one ends: nothing hangs on whether its caller waits for the answer.
+        let pause = LONGEST_PAUSE.min(pause * 2);
+        *state = State::Open { next_try: now + jittered(pause), pause };
+        Ok(())
+    }
+
+    fn count(&self, error: &Error) {
+        let mut state = self.state();
+        let State::Closed { unanswered } = &mut *state else { return };
+        *unanswered += 1;
+        if *unanswered == UNANSWERED {
+            *state = State::Open { next_try: Instant::now() + jittered(FIRST_PAUSE), pause: FIRST_PAUSE };
+            drop(state);
+            warn!(%error, "the store does not answer: it is asked now and then");
+        }
+    }
+
+    fn close(&self) {
+        let before = std::mem::replace(&mut *self.state(), State::Closed { unanswered: 0 });
+        if matches!(before, State::Open { .. }) {
+            info!("the store answers again");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock, so a poisoned one is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Between a half and the whole of it: replicas that met the outage together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0; 4];
+    // Without randomness there is no jitter, which does no harm.
+    getrandom::fill(&mut random).unwrap_or_default();
+    pause / 2 + (pause / 2).mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX))
+}
+
+#[async_trait]
+impl Store for Breaker {
+    async fn read(&self, key: &Key) -> Result<Option<Versioned>> {
+        self.call(self.store.read(key)).await
+    }
+
+    async fn open(&self, key: &Key, span: Span) -> Result<Option<Object>> {
+        self.call(self.store.open(key, span)).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<u64>> {
+        self.call(self.store.head(key)).await
+    }
+
+    async fn put(&self, key: &Key, bytes: Bytes, condition: Condition) -> Result<Put> {
+        self.call(self.store.put(key, bytes, condition)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.call(self.store.delete(key)).await
+    }
+
+    async fn delete_if(&self, key: &Key, version: &Version) -> Result<Deleted> {
+        self.call(self.store.delete_if(key, version)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Entry>> {
+        self.call(self.store.list(prefix, after, limit)).await
+    }
+
+    async fn begin(&self, key: &Key) -> Result<Multipart> {
+        self.call(self.store.begin(key)).await
+    }
+
+    async fn put_part(&self, upload: &Multipart, number: u32, bytes: Bytes, previous: Option<&Part>) -> Result<Placed> {
+        self.call(self.store.put_part(upload, number, bytes, previous)).await
+    }
+
+    async fn sync_parts(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
+        self.store.sync_parts(upload, parts).await
+    }
+
+    async fn complete(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
+        self.call(self.store.complete(upload, parts)).await
+    }
+
+    async fn abort(&self, upload: &Multipart) -> Result<()> {
+        self.call(self.store.abort(upload)).await
+    }
+
+    async fn presign(&self, key: &Key, ttl: Duration) -> Result<Option<String>> {
+        self.store.presign(key, ttl).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.store.limits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::store::{
+        contract::contract,
+        faulty::{Fault, Faulty},
+        memory::MemoryStore,
+    };
+
+    contract!((Breaker::new(Arc::new(MemoryStore::default())), ()));
+
+    /// A store behind a breaker, that is there or not.
+    struct Bench {
+        breaker: Breaker,
+        is_down: Arc<AtomicBool>,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Bench {
+        fn new(is_down: bool) -> Self {
+            let is_down = Arc::new(AtomicBool::new(is_down));
+            let asked = Arc::new(AtomicUsize::new(0));
+            let (down, count) = (Arc::clone(&is_down), Arc::clone(&asked));
+            let store = Faulty::new(Arc::new(MemoryStore::default()), move |_| {
+                count.fetch_add(1, Relaxed);
+                if down.load(Relaxed) { Fault::NotApplied } else { Fault::None }
+            });
+            Self { breaker: Breaker::new(Arc::new(store)), is_down, asked }
+        }
+
+        async fn head(&self) -> Result<Option<u64>> {
+            self.breaker.head(&Key::parse("a").unwrap()).await
+        }
+
+        /// How many of so many calls reach the store.
+        async fn asked_by(&self, calls: u32) -> usize {
+            let before = self.asked.load(Relaxed);
+            for _ in 0..calls {
+                self.head().await.ok();
+            }
+            self.asked.load(Relaxed) - before
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_asked_no_more() {
+        let bench = Bench::new(true);
+        assert_eq!(bench.asked_by(20).await, UNANSWERED as usize);
+        let error = bench.head().await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert!(error.context.starts_with("the store has not answered 5 times in a row; asked again in "), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_between_keeps_it_closed() {
+        let bench = Bench::new(true);
+        for _ in 0..10 {
+            assert_eq!(bench.asked_by(UNANSWERED - 1).await, UNANSWERED as usize - 1);
+            bench.is_down.store(false, Relaxed);
+            assert_eq!(bench.head().await.unwrap(), None, "absence is an answer");
+            bench.is_down.store(true, Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_pauses_that_double_to_a_ceiling_one_call_is_let_through() {
+        let bench = Bench::new(true);
+        bench.asked_by(UNANSWERED).await;
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..8 {
+            tokio::time::advance(pause * 2 / 5).await;
+            assert_eq!(bench.asked_by(20).await, 0, "before half of {pause:?}");
+            tokio::time::advance(pause * 3 / 5).await;
+            assert_eq!(bench.asked_by(20).await, 1, "after {pause:?}");
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+        assert_eq!(pause, LONGEST_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_answer_closes_it_and_the_pauses_begin_anew() {
+        let bench = Bench::new(true);
+        bench.asked_by(UNANSWERED).await;
+        for _ in 0..8 {
+            tokio::time::advance(LONGEST_PAUSE).await;
+            bench.asked_by(1).await;
+        }
+        bench.is_down.store(false, Relaxed);
+        tokio::time::advance(LONGEST_PAUSE).await;
+        assert_eq!(bench.asked_by(20).await, 20);
+        bench.is_down.store(true, Relaxed);
+        assert_eq!(bench.asked_by(20).await, UNANSWERED as usize);
+        tokio::time::advance(FIRST_PAUSE).await;
+        assert_eq!(bench.asked_by(20).await, 1);
+    }
+
+    /// A client that goes away takes its call along.
+    #[tokio::test(start_paused = true)]
+    async fn a_try_that_nobody_waits_for_does_not_leave_it_open_for_ever() {
+        let bench = Bench::new(true);
+        bench.asked_by(UNANSWERED).await;
+        bench.is_down.store(false, Relaxed);
+        tokio::time::advance(FIRST_PAUSE).await;
+        bench.breaker.call(std::future::pending::<Result<()>>()).now_or_never();
+        assert_eq!(bench.asked_by(1).await, 0);
+        tokio::time::advance(FIRST_PAUSE * 2).await;
+        assert_eq!(bench.asked_by(20).await, 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn throttling_damage_and_losses_are_answers() {
+        let bench = Bench::new(true);
+        for kind in [ErrorKind::Throttled, ErrorKind::Corrupt, ErrorKind::NotFound, ErrorKind::Full] {
+            for _ in 0..UNANSWERED * 2 {
+                let answered = async { Err::<(), _>(Error::new(kind, "")) };
+                assert_eq!(bench.breaker.call(answered).await.unwrap_err().kind, kind);
+            }
+        }
+    }
+}
