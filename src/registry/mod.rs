@@ -94,6 +94,7 @@ pub struct Registry {
     budget: upload::Budget,
     sessions: upload::Hints,
     descriptors: referrers::Cache,
+    manifests: manifest::Cache,
     tasks: TaskTracker,
 }
 
@@ -113,6 +114,7 @@ impl Registry {
             budget: upload::Budget::new(settings.memory),
             sessions: upload::Hints::default(),
             descriptors: referrers::Cache::default(),
+            manifests: manifest::Cache::default(),
             tasks: TaskTracker::new(),
             store,
             settings,

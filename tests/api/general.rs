@@ -336,6 +336,34 @@ async fn a_store_that_is_down_is_to_be_tried_again_and_nothing_of_it_is_told() {
     }
 }
 
+// STATE-7
+#[tokio::test]
+async fn a_manifest_that_was_read_is_served_by_its_digest_while_the_store_is_down_and_no_longer() {
+    let (server, down) = failing(|| Fault::NotApplied).await;
+    let read = server.push_image("a", "v1", "layer").await;
+    let never_read = server.push_image("a", "v2", "another").await;
+    let url = |image| format!("/v2/a/manifests/{}", digest(image));
+    let before = server.get(&url(&read)).await;
+    let replica = server.replica().await;
+    down.store(true, Ordering::Relaxed);
+
+    let reply = server.get(&url(&read)).await;
+    reply.is(200).has("content-type", OCI_MANIFEST);
+    assert_eq!(reply.body, before.body);
+    server.head(&url(&read)).await.is(200).has("content-length", &before.body.len().to_string());
+    server.get("/v2/a/manifests/v1").await.is(503);
+    server.head("/v2/a/manifests/v1").await.is(503);
+    server.get(&url(&never_read)).await.is(503);
+    server.get(&url(&read).replace("/a/", "/b/")).await.is(503);
+    replica.get(&url(&read)).await.is(503);
+
+    down.store(false, Ordering::Relaxed);
+    server.delete(&url(&read)).await.is(202);
+    server.get(&url(&read)).await.is(404);
+    down.store(true, Ordering::Relaxed);
+    server.get(&url(&read)).await.is(503);
+}
+
 // GEN-16
 #[tokio::test]
 async fn a_panic_is_an_internal_error_and_the_server_goes_on() {

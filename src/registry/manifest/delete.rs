@@ -25,7 +25,13 @@ struct Hanging {
 impl Registry {
     pub async fn delete_manifest(self: &Arc<Self>, repository: &Repository, digest: &Digest) -> Result<()> {
         let (this, repository, digest) = (Arc::clone(self), repository.clone(), *digest);
-        self.run(async move { this.delete_manifest_to_the_end(&repository, &digest).await }).await
+        let deleting = async move {
+            let deleted = this.delete_manifest_to_the_end(&repository, &digest).await;
+            // Also where it is not clear whether it was deleted.
+            this.manifests.forget(&repository, &digest);
+            deleted
+        };
+        self.run(deleting).await
     }
 
     async fn delete_manifest_to_the_end(&self, repository: &Repository, digest: &Digest) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Manifests: kept byte for byte as pushed, in a register whose header says what hangs on them.
 
+mod cache;
 mod delete;
 mod push;
 
@@ -7,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use cache::Cache;
 pub use push::{Push, Pushed, TagCondition};
 
 use super::{Error, Registry, Result, layout, nonce::Nonce, register::Value};
@@ -108,8 +110,9 @@ impl Registry {
                 Ok(ManifestHead { digest: target.digest, media_type: target.media_type.clone(), size: target.size })
             }
             Reference::Digest(digest) => {
-                let head = self.peek_manifest(repository, digest).await?.ok_or(Error::ManifestUnknown)?;
-                Ok(ManifestHead { digest: *digest, media_type: head.media_type, size: head.size })
+                let peeked = self.peek_manifest(repository, digest).await;
+                let found = self.or_remembered(repository, digest, peeked, |(head, _)| head)?;
+                found.ok_or(Error::ManifestUnknown)
             }
         }
     }
@@ -118,7 +121,9 @@ impl Registry {
     pub async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<(ManifestHead, Bytes)> {
         let tag = match reference {
             Reference::Digest(digest) => {
-                return self.manifest_by_digest(repository, digest).await?.ok_or(Error::ManifestUnknown);
+                let read = self.manifest_by_digest(repository, digest).await;
+                let found = self.or_remembered(repository, digest, read, |remembered| remembered)?;
+                return found.ok_or(Error::ManifestUnknown);
             }
             Reference::Tag(tag) => layout::tag(repository, tag),
         };
@@ -133,11 +138,34 @@ impl Registry {
         Err(Error::Busy)
     }
 
+    /// What the store says. While it says nothing, what was read here before: no name but the digest leads to these bytes,
+    /// so they are the right ones, unless somebody deletes them meanwhile.
+    fn or_remembered<T>(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        said: Result<Option<T>>,
+        remembered: impl Fn((ManifestHead, Bytes)) -> T,
+    ) -> Result<Option<T>> {
+        match said {
+            Err(error @ (Error::Store(_) | Error::Throttled(_))) => {
+                let kept = self.manifests.get(repository, digest).ok_or(error)?;
+                Ok(Some(remembered(kept)))
+            }
+            Ok(None) => {
+                self.manifests.forget(repository, digest);
+                Ok(None)
+            }
+            said => said,
+        }
+    }
+
     async fn manifest_by_digest(
         &self,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<(ManifestHead, Bytes)>> {
+        let ticket = self.manifests.ticket();
         let register = layout::manifest(repository, digest);
         let seen = register.read(self.store()).await?;
         let Some(manifest) = seen.present() else { return Ok(None) };
@@ -145,11 +173,13 @@ impl Registry {
             let context = format!("{}: not the bytes that its name says", register.key());
             return Err(store::Error::new(ErrorKind::Corrupt, context).into());
         }
-        Ok(Some((manifest.head(digest), manifest.bytes.clone())))
+        let head = manifest.head(digest);
+        self.manifests.remember(ticket, repository, &head, &manifest.bytes);
+        Ok(Some((head, manifest.bytes.clone())))
     }
 
     /// The head of a manifest that is present, from the first bytes of its register.
-    async fn peek_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<Head>> {
+    async fn peek_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<ManifestHead>> {
         let key = layout::manifest(repository, digest).key().clone();
         let Some(object) = self.store().open(&key, Span::first(HEAD_SPAN)).await? else { return Ok(None) };
         let mut bytes = BytesMut::new();
@@ -164,7 +194,8 @@ impl Registry {
         let line = head.get(1 + Nonce::LENGTH + 1..).and_then(|rest| rest.split(|&b| b == b'\n').next());
         let head = line.and_then(|line| serde_json::from_slice(line).ok());
         let damaged = || store::Error::new(ErrorKind::Corrupt, format!("{key} has no readable head"));
-        Ok(Some(head.ok_or_else(damaged)?))
+        let Head { media_type, size } = head.ok_or_else(damaged)?;
+        Ok(Some(ManifestHead { digest: *digest, media_type, size }))
     }
 }
 
