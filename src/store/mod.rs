@@ -31,6 +31,7 @@ mod key;
 pub mod memory;
 pub mod metered;
 pub mod s3;
+pub mod single_writer;
 
 pub use key::Key;
 

@@ -41,6 +41,8 @@ pub(crate) struct Quirks {
     pub(crate) hides_below_objects: bool,
     /// MinIO deletes whatever `If-Match` says.
     pub(crate) deletes_anyway: bool,
+    /// Garage writes whatever `If-Match` and `If-None-Match` say.
+    pub(crate) writes_anyway: bool,
     pub(crate) list_order: ListOrder,
     /// What completing answers the second time.
     pub(crate) second_complete: StatusCode,
@@ -56,6 +58,7 @@ impl Quirks {
     pub(crate) const S3: Self = Self {
         hides_below_objects: false,
         deletes_anyway: false,
+        writes_anyway: false,
         list_order: ListOrder::Bytes,
         second_complete: StatusCode::OK,
         no_match: StatusCode::NOT_FOUND,
@@ -65,6 +68,13 @@ impl Quirks {
     pub(crate) const MINIO: Self = Self {
         hides_below_objects: true,
         deletes_anyway: true,
+        second_complete: StatusCode::NOT_FOUND,
+        second_abort: StatusCode::NO_CONTENT,
+        ..Self::S3
+    };
+    pub(crate) const GARAGE: Self = Self {
+        deletes_anyway: true,
+        writes_anyway: true,
         second_complete: StatusCode::NOT_FOUND,
         second_abort: StatusCode::NO_CONTENT,
         ..Self::S3
