@@ -25,6 +25,7 @@ mod body;
 pub mod breaker;
 #[cfg(test)]
 mod contract;
+pub mod doctor;
 pub mod faulty;
 pub mod fs;
 mod key;

@@ -8,6 +8,7 @@
 //! * `ListParts`, `ListMultipartUploads` and copy are never called.
 //! * What an upload leaves behind whose id was lost before anybody wrote it down is for the bucket's lifecycle rule.
 
+mod adapt;
 mod connect;
 mod error;
 mod list;
