@@ -11,6 +11,7 @@
 mod adapt;
 mod connect;
 mod error;
+mod lifecycle;
 mod list;
 mod read;
 mod settings;

@@ -1,6 +1,7 @@
 //! The contract, on a server that behaves as S3 does, or as others do.
 
 mod faults;
+mod lifecycle;
 mod requests;
 
 use std::time::Duration;

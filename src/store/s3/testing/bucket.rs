@@ -26,6 +26,7 @@ struct State {
     objects: BTreeMap<String, Stored>,
     uploads: HashMap<String, Upload>,
     last_upload: u64,
+    lifecycle: Option<Vec<LifecycleRule>>,
 }
 
 #[derive(Clone, Debug)]
@@ -273,6 +274,24 @@ impl S3 for Bucket {
         let e_tag = Some(stored.etag.clone());
         state.objects.insert(input.key, stored);
         answer(CompleteMultipartUploadOutput { e_tag, ..Default::default() })
+    }
+
+    async fn get_bucket_lifecycle_configuration(
+        &self,
+        request: S3Request<GetBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
+        let rules = self.state(&request.input.bucket)?.lifecycle.clone();
+        let rules = rules.ok_or_else(|| s3_error!(NoSuchLifecycleConfiguration))?;
+        answer(GetBucketLifecycleConfigurationOutput { rules: Some(rules), ..Default::default() })
+    }
+
+    async fn put_bucket_lifecycle_configuration(
+        &self,
+        request: S3Request<PutBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
+        let input = request.input;
+        self.state(&input.bucket)?.lifecycle = input.lifecycle_configuration.map(|whole| whole.rules);
+        answer(PutBucketLifecycleConfigurationOutput::default())
     }
 
     async fn abort_multipart_upload(
