@@ -21,15 +21,17 @@ use marina_distribution::{
         s3::{Credentials, Encryption, S3Settings, S3Store, StorageClass},
     },
 };
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, time::Instant};
 use tracing::{info, warn};
 
 /// It ran, and found or left something that is not right.
 const NOT_WELL: u8 = 1;
 /// It could not run.
 const FAILED: u8 = 2;
-/// How often to look for what was begun and never ended.
-const EXPIRY_ROUND: Duration = Duration::from_hours(1);
+/// How often to look for what was begun and never ended. A round reads all of it, and what it finds is a day old.
+const EXPIRY_ROUND: Duration = Duration::from_hours(6);
+/// How long after the start to look first: starting costs nothing that depends on what is stored.
+const EXPIRY_FIRST: Duration = Duration::from_mins(10);
 
 fn main() -> ExitCode {
     match run() {
@@ -161,9 +163,9 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Box<dyn Error>> {
     Ok(Arc::new(S3Store::open(settings).await))
 }
 
-/// Looks for what was begun and never ended, once at the start and then every hour.
+/// Looks for what was begun and never ended, again and again.
 async fn expire_for_ever(registry: Arc<Registry>) {
-    let mut rounds = tokio::time::interval(EXPIRY_ROUND);
+    let mut rounds = tokio::time::interval_at(Instant::now() + EXPIRY_FIRST, EXPIRY_ROUND);
     loop {
         rounds.tick().await;
         match registry.expire().await {

@@ -76,6 +76,7 @@ start_balancer() {
   servers=$(printf 'server 127.0.0.1:%s max_fails=0; ' "$@")
   cat >"$scratch/nginx.conf" <<EOF
 daemon off;
+master_process off;
 pid $scratch/nginx.pid;
 error_log $scratch/nginx-error.log;
 events {}
