@@ -115,7 +115,9 @@ impl Registry {
             // Gone in one write, for every replica. The bytes are the collector's business.
             match register.bury(self.store(), &seen, true).await? {
                 Written::Done => return Ok(()),
-                Written::Lost(_) | Written::Unclear(_) => deadline.again().await?,
+                Written::Lost(_) => deadline.again().await?,
+                // Perhaps it was gone and is back by now; one delete does not take both.
+                Written::Unclear(_) => return Err(Error::Busy),
             }
         }
     }

@@ -22,6 +22,9 @@ pub(crate) struct TagTarget {
     pub(crate) media_type: String,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
+    /// It was set on a condition: nothing came just before it that the condition does not know of.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) conditional: bool,
 }
 
 /// A line of the catalog.
@@ -79,7 +82,9 @@ impl Registry {
             deadline.check()?;
             match register.bury(self.store(), &seen, true).await? {
                 Written::Done => return Ok(()),
-                Written::Lost(_) | Written::Unclear(_) => deadline.again().await?,
+                Written::Lost(_) => deadline.again().await?,
+                // Perhaps it was gone and is another by now; one delete does not take two.
+                Written::Unclear(_) => return Err(Error::Busy),
             }
         }
     }

@@ -349,23 +349,29 @@ impl Job {
     }
 
     fn tag_target(&self) -> TagTarget {
-        TagTarget { media_type: self.manifest.media_type.clone(), digest: self.digest, size: self.bytes.len() as u64 }
+        TagTarget {
+            media_type: self.manifest.media_type.clone(),
+            digest: self.digest,
+            size: self.bytes.len() as u64,
+            conditional: self.condition.is_some(),
+        }
     }
 
     /// What the end of one tag's write means.
     fn judge(&self, seen: &Seen<TagTarget>, written: Written<TagTarget>) -> Result<TagSet> {
         match written {
             Written::Done => Ok(TagSet::Done),
-            // Perhaps the condition was met and the tag has moved on since; nobody can tell, so nobody claims it.
-            Written::Unclear(_) if self.condition.is_some() => Err(Error::Busy),
-            // Another put came: this one took effect just before it. A delete that only refreshed the tag is none.
-            Written::Lost(now) | Written::Unclear(now)
-                if self.condition.is_none()
-                    && now.live().is_some_and(|tag| tag.digest != self.digest && Some(tag) != seen.live()) =>
-            {
-                Ok(TagSet::Done)
-            }
-            Written::Lost(_) | Written::Unclear(_) => Ok(TagSet::Again),
+            Written::Lost(now) | Written::Unclear(now) if self.is_overtaken(seen, &now) => Ok(TagSet::Done),
+            Written::Lost(_) => Ok(TagSet::Again),
+            // Perhaps it was set and has moved on since; nobody can tell, so nobody claims it or sets it twice.
+            Written::Unclear(_) => Err(Error::Busy),
         }
+    }
+
+    /// Another put came, and this one took effect just before it. Not before one with a condition, which would not have
+    /// held then; and a delete that only refreshed the tag is none.
+    fn is_overtaken(&self, seen: &Seen<TagTarget>, now: &Seen<TagTarget>) -> bool {
+        let overtakes = |tag: &TagTarget| !tag.conditional && tag.digest != self.digest && Some(tag) != seen.live();
+        self.condition.is_none() && now.live().is_some_and(overtakes)
     }
 }

@@ -223,8 +223,10 @@ impl Registry {
         let writer = self.take_last(id, &read, digest, chunk).await?;
         let (content, upload) = (writer.digest(), writer.upload().cloned());
         if content.algorithm() == digest.algorithm() && content != *digest {
-            self.discard(id, upload.as_ref(), None).await?;
-            return Err(Error::DigestMismatch { expected: *digest, actual: content });
+            // Whoever ended it had other bytes: what came after those is not what the client finishes.
+            let ours = self.discard(id, upload.as_ref(), None).await?;
+            let mismatch = Error::DigestMismatch { expected: *digest, actual: content };
+            return Err(if ours { mismatch } else { Error::UploadUnknown });
         }
         let published = self.publish_content(repository, id, digest, writer, Some(read.end)).await;
         if let Err(Error::DigestMismatch { .. }) = published {
