@@ -100,8 +100,11 @@ impl Registry {
         }
         let mut pages = Pages::new(&layout::session(id));
         while let Some(keys) = pages.next(self.store()).await? {
-            for key in keys.iter().filter(|key| matches!(layout::parse(key), Some(layout::Named::Journal(..)))) {
-                self.store().delete(key).await?;
+            for key in keys {
+                // A later one was written since we looked, and may name bytes: for the next round.
+                if matches!(layout::parse(&key), Some(layout::Named::Journal(_, seq)) if seq <= read.journal.seq) {
+                    self.store().delete(&key).await?;
+                }
             }
         }
         // The mark stays for another lifetime: no replica, were its clock that far behind, takes the id for a new one.
@@ -126,13 +129,16 @@ impl Registry {
                     }
                 }
             }
+        }
+        // From here on nobody completes them. A finisher that was stopped just before may have done so.
+        self.store().abort(upload).await?;
+        if let Some(digest) = digest {
             let record = layout::record(&digest).read(self.store()).await?;
             let named = record.present().map(Record::data).transpose()?;
             if named.as_ref() != Some(&upload.key) {
                 self.store().delete(&upload.key).await?;
             }
         }
-        self.store().abort(upload).await?;
         Ok(true)
     }
 

@@ -62,6 +62,12 @@ impl MemoryStore {
         self.state().uploads.len()
     }
 
+    /// The ids of the open multipart uploads that hold parts.
+    pub fn uploads_with_parts(&self) -> Vec<String> {
+        let state = self.state();
+        state.uploads.iter().filter(|(_, parts)| !parts.is_empty()).map(|(id, _)| id.clone()).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // No code panics while it holds the lock, so a poisoned one is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -152,9 +158,11 @@ impl Store for MemoryStore {
 
     async fn put_part(&self, upload: &Multipart, number: u32, bytes: Bytes, _: Option<&Part>) -> Result<Placed> {
         let mut state = self.state();
-        let tag = format!("part-{}", state.next());
+        let fresh = format!("part-{}", state.next());
         let size = bytes.len() as u64;
         let parts = state.uploads.get_mut(&upload.id).ok_or_else(|| no_upload(upload))?;
+        // The same bytes sent again are the same part, as where the tag is their hash.
+        let tag = parts.get(&number).filter(|(there, _)| *there == bytes).map_or(fresh, |(_, tag)| tag.clone());
         parts.insert(number, (bytes, tag.clone()));
         Ok(Placed::New(Part { number, size, tag }))
     }
