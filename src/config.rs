@@ -83,6 +83,9 @@ settings! {
     s3_storage_class: Optional<String>, "CLASS", "";
     /// Size of the parts of an upload to S3; 10,000 of them hold the largest blob
     s3_part_size: ByteSize, "SIZE", "8MiB";
+    /// Run on a store that ignores conditional writes. Only one process may then use it: a second one, or a request that
+    /// the store carries out late, would overwrite tags, manifests and blobs that were acknowledged, and nobody would know
+    single_writer: bool, "BOOL", "false";
     /// Accept manifests that name blobs or manifests which the repository does not hold
     allow_missing_references: bool, "BOOL", "false";
     /// How long an unfinished upload is kept after its last chunk

@@ -5,18 +5,21 @@ use std::{
     error::Error,
     fmt, fs,
     io::{self, Write},
+    net::SocketAddr,
     process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
 use marina_distribution::{
     config::{self, Action, Config, Invocation, StoreLocation},
     http,
-    registry::{self, DATA_KEYS, Expired, Registry, check},
+    registry::{self, DATA_KEYS, Expired, Registry, SCRATCH_KEYS, check},
     server::{self, Ended, Stop},
     store::{
         Store,
+        doctor::{self, Report},
         fs::FsStore,
         s3::{Credentials, Encryption, S3Settings, S3Store, StorageClass},
     },
@@ -55,6 +58,8 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         }
         Action::Serve => on_runtime(serve(effective.config)),
         Action::Check => on_runtime(check(effective.config)),
+        Action::Doctor { install_lifecycle } => on_runtime(doctor(effective.config, install_lifecycle)),
+        Action::Health => Ok(health(effective.config.listen)),
     }
 }
 
@@ -114,6 +119,39 @@ async fn check(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     Ok(if summary.findings == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) })
 }
 
+/// A table of what the store can do.
+async fn doctor(config: Config, install_lifecycle: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let report = match &config.store {
+        StoreLocation::Directory(_) if install_lifecycle => return Err("a directory has no lifecycle".into()),
+        StoreLocation::Directory(directory) => {
+            let store = FsStore::open(directory)?;
+            let brief = doctor::brief(&store, SCRATCH_KEYS).await?;
+            // Of a directory no URL leads anywhere.
+            let more = doctor::examine(&store, SCRATCH_KEYS, async |_| Ok(Bytes::new())).await?;
+            Report([brief.findings().to_vec(), more].concat())
+        }
+        StoreLocation::Bucket { bucket, prefix } => {
+            let store = S3Store::open(bucket_settings(&config, bucket, prefix)?).await;
+            let (store, brief) = store.adapted(SCRATCH_KEYS).await?;
+            let more = doctor::examine(&store, SCRATCH_KEYS, async |url| store.fetch(url).await).await?;
+            Report([brief.findings().to_vec(), more, vec![store.lifecycle(install_lifecycle).await]].concat())
+        }
+    };
+    writeln!(io::stdout(), "{report}")?;
+    Ok(if report.is_safe() { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) })
+}
+
+/// For the health check of a container.
+fn health(listen: SocketAddr) -> ExitCode {
+    match server::health::ask(listen) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            fail(&error);
+            ExitCode::from(NOT_WELL)
+        }
+    }
+}
+
 /// Where the rooms meet.
 async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
     let store = open_store(config).await?;
@@ -127,10 +165,16 @@ async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Box<dyn Error>> {
-    let (bucket, prefix) = match &config.store {
-        StoreLocation::Directory(directory) => return Ok(Arc::new(FsStore::open(directory)?)),
-        StoreLocation::Bucket { bucket, prefix } => (bucket, prefix),
-    };
+    match &config.store {
+        StoreLocation::Directory(directory) => Ok(Arc::new(FsStore::open(directory)?)),
+        StoreLocation::Bucket { bucket, prefix } => {
+            let store = S3Store::open(bucket_settings(config, bucket, prefix)?).await;
+            Ok(store.reliable(SCRATCH_KEYS, config.single_writer).await?)
+        }
+    }
+}
+
+fn bucket_settings(config: &Config, bucket: &str, prefix: &str) -> Result<S3Settings, Box<dyn Error>> {
     let credentials = match (&config.s3_access_key_id.0, &config.s3_secret_access_key_file.0) {
         (None, None) => Credentials::Chain,
         (Some(id), Some(file)) => {
@@ -140,8 +184,8 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Box<dyn Error>> {
         }
         _ => return Err("s3_access_key_id and s3_secret_access_key_file go together".into()),
     };
-    let settings = S3Settings {
-        prefix: prefix.clone(),
+    Ok(S3Settings {
+        prefix: prefix.to_owned(),
         endpoint: config.s3_endpoint.0.clone(),
         region: config.s3_region.0.clone(),
         path_style: config.s3_path_style.or(config.s3_endpoint.0.is_some()),
@@ -159,8 +203,7 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Box<dyn Error>> {
             .map(|class| StorageClass { keys: DATA_KEYS.to_owned(), class }),
         part: config.s3_part_size.as_u64(),
         ..S3Settings::new(bucket)
-    };
-    Ok(Arc::new(S3Store::open(settings).await))
+    })
 }
 
 /// Looks for what was begun and never ended, again and again.

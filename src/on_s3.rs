@@ -1,15 +1,15 @@
 //! The registry on the S3 driver, on a server in this process: pushes, pulls and deletes, also where answers get lost.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
 
 use crate::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
-    registry::{self, Chunk, PageRequest, Push, Registry, Settings, Whole},
+    registry::{self, Chunk, PageRequest, Push, Registry, SCRATCH_KEYS, Settings, Whole},
     store::{
-        Span,
+        ErrorKind, Span, Store,
         metered::{Metered, Verb},
         s3::testing::{Fault, Operation, Quirks, Server},
     },
@@ -99,7 +99,11 @@ fn image(config: (Digest, usize), layers: &[(Digest, usize)]) -> String {
 }
 
 async fn client(server: &Server) -> (Client, Arc<Metered>) {
-    let store = Arc::new(Metered::new(Arc::new(server.store().await)));
+    client_of(Arc::new(server.store().await)).await
+}
+
+async fn client_of(store: Arc<dyn Store>) -> (Client, Arc<Metered>) {
+    let store = Arc::new(Metered::new(store));
     let registry = Registry::open(Arc::<Metered>::clone(&store), Settings::default()).await.unwrap();
     (Client { registry, name: Repository::parse("library/some-image").unwrap() }, store)
 }
@@ -155,6 +159,41 @@ async fn a_store_that_throttles_makes_clients_wait_and_not_give_up() {
     assert!(matches!(error, registry::Error::Throttled(_)), "{error:?}");
     // Of a write it is settled whether it happened.
     server.fail(Operation::Put, &Fault::SLOW_DOWN, 4);
+    client.live().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_lives_well_on_every_store_that_the_driver_had_to_find_out_about() {
+    for quirks in [Quirks::S3, Quirks::MINIO, Quirks::SEAWEED] {
+        let server = Server::start(quirks).await;
+        let store = server.unknown_store().await.reliable(SCRATCH_KEYS, false).await.unwrap();
+        client_of(store).await.0.live().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_ignores_conditions_is_refused_unless_a_single_writer_is_taken_for_granted() {
+    let server = Server::start(Quirks::GARAGE).await;
+    let refused = server.unknown_store().await.reliable(SCRATCH_KEYS, false).await.unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.contains("would overwrite the tags") && refused.contains("--single-writer"), "{refused}");
+    let store = server.unknown_store().await.reliable(SCRATCH_KEYS, true).await.unwrap();
+    client_of(store).await.0.live().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_was_away_serves_again_by_itself() {
+    let server = Server::start(Quirks::S3).await;
+    let store = server.unknown_store().await.reliable(SCRATCH_KEYS, false).await.unwrap();
+    let (client, _) = client_of(store).await;
+    server.fail(Operation::Head, &Fault::Refused(hyper::StatusCode::INTERNAL_SERVER_ERROR, ""), 4 * 5);
+    for _ in 0..5 {
+        assert_eq!(client.registry.ready().await, Err(ErrorKind::Unavailable));
+    }
+    // The breaker is open; the next to be let through closes it.
+    while client.registry.ready().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     client.live().await.unwrap();
 }
 

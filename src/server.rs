@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 
 mod body;
 mod connection;
+pub mod health;
 pub mod log;
 mod pulse;
 mod stop;

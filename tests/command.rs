@@ -108,7 +108,17 @@ fn the_help_names_commands_settings_and_defaults() {
     let dir = tempfile::tempdir().unwrap();
     let (code, help, _) = run(marina(dir.path()).arg("--help"));
     assert_eq!(code, 0);
-    for part in ["serve", "check", "config", "--listen <ADDR>", "127.0.0.1:5000", "./registry-data", "MARINA_LISTEN"] {
+    for part in [
+        "serve",
+        "check",
+        "doctor",
+        "health",
+        "config",
+        "--listen <ADDR>",
+        "127.0.0.1:5000",
+        "./registry-data",
+        "MARINA_LISTEN",
+    ] {
         assert!(help.contains(part), "{part} is missing:\n{help}");
     }
     let (code, version, _) = run(marina(dir.path()).arg("--version"));
@@ -158,6 +168,45 @@ fn config_prints_the_strongest_of_four_sources_and_reads_back() {
     let (code, again, _) = run(marina(dir.path()).args(["config", "--config", "printed.toml"]));
     let values = |printed: &str| printed.parse::<toml::Table>().unwrap();
     assert_eq!((code, values(&again)), (0, values(&printed)));
+}
+
+#[test]
+fn the_doctor_says_of_a_directory_that_it_is_safe_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, report, stderr) = run(marina(dir.path()).arg("doctor"));
+    assert_eq!((code, stderr.as_str()), (0, ""), "{report}");
+    assert!(report.contains("racing creates") && report.contains("1 of 20 won"), "{report}");
+    assert!(report.ends_with("This store is safe for any number of replicas.\n"), "{report}");
+    let (code, summary, _) = run(marina(dir.path()).args(["check", "--store", "registry-data"]));
+    assert_eq!(code, 0, "{summary}");
+}
+
+#[test]
+fn a_store_that_cannot_be_reached_is_neither_served_nor_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in ["serve", "check", "doctor"] {
+        let mut marina = marina(dir.path());
+        marina.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "the-secret");
+        marina.args([command, "--store", "s3://bucket", "--s3-endpoint", "http://127.0.0.1:1"]);
+        let (code, _, stderr) = run(&mut marina);
+        assert_eq!(code, 2, "{command}: {stderr}");
+        assert!(stderr.starts_with("error: store unavailable: put doctor/"), "{command}: {stderr}");
+        assert!(!stderr.contains("the-secret"), "{command}: {stderr}");
+    }
+}
+
+#[test]
+fn health_says_by_its_exit_code_whether_the_server_is_ready() {
+    let server = Server::start(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let everywhere = format!("0.0.0.0:{}", server.address.port());
+    for listen in [server.address.to_string(), everywhere] {
+        assert_eq!(run(marina(dir.path()).args(["health", "--listen", &listen])).0, 0, "{listen}");
+    }
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (code, _, stderr) = run(marina(dir.path()).args(["health", "--listen", &nobody]));
+    assert_eq!(code, 1);
+    assert!(stderr.starts_with("error: Connection refused"), "{stderr}");
 }
 
 #[test]

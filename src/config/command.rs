@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::Path};
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{
     Effective, Error, Kind, Origin, SETTINGS, Setting,
@@ -15,6 +15,8 @@ Every setting is a flag, a variable or a key of the file named by --config, in t
 
 Without a command, the server is started.";
 
+const INSTALL_LIFECYCLE: &str = "install_lifecycle";
+
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -22,6 +24,10 @@ pub enum Action {
     Serve,
     /// Verify what is stored.
     Check,
+    /// Find out what the store can do.
+    Doctor { install_lifecycle: bool },
+    /// Ask the running server whether it is ready.
+    Health,
     /// Print the configuration.
     Config,
 }
@@ -42,6 +48,10 @@ impl Invocation {
         let matches = command().try_get_matches_from(arguments)?;
         let (action, matches) = match matches.subcommand() {
             Some(("check", matches)) => (Action::Check, matches),
+            Some(("doctor", matches)) => {
+                (Action::Doctor { install_lifecycle: matches.get_flag(INSTALL_LIFECYCLE) }, matches)
+            }
+            Some(("health", matches)) => (Action::Health, matches),
             Some(("config", matches)) => (Action::Config, matches),
             Some((_, matches)) => (Action::Serve, matches),
             None => (Action::Serve, &matches),
@@ -61,6 +71,8 @@ fn command() -> Command {
     let about = [
         ("serve", "Run the registry (the default)"),
         ("check", "Verify what is stored: exits with 0 if all is well, 1 if not, 2 if it could not tell"),
+        ("doctor", "Find out what the store can do: exits with 0 if it is safe, 1 if not, 2 if it cannot be reached"),
+        ("health", "Ask the server that runs at --listen whether it is ready: exits with 0 if so, else 1"),
         ("config", "Print the configuration as a file, and where each value came from"),
     ];
     Command::new(env!("CARGO_PKG_NAME"))
@@ -69,6 +81,7 @@ fn command() -> Command {
         .after_help(AFTER_HELP)
         .disable_help_subcommand(true)
         .subcommands(about.map(|(name, about)| Command::new(name).about(about)))
+        .mut_subcommand("doctor", |doctor| doctor.arg(install_lifecycle()))
         .next_help_heading("Settings")
         .args(SETTINGS.iter().copied().map(flag))
         .arg(
@@ -79,6 +92,13 @@ fn command() -> Command {
                 .global(true)
                 .help("TOML file with settings [variable: MARINA_CONFIG] [default: none]"),
         )
+}
+
+fn install_lifecycle() -> Arg {
+    Arg::new(INSTALL_LIFECYCLE)
+        .long(kebab(INSTALL_LIFECYCLE))
+        .action(ArgAction::SetTrue)
+        .help("Add a rule to the bucket that drops what abandoned uploads leave, if there is none")
 }
 
 fn flag(setting: &'static Setting) -> Arg {

@@ -18,6 +18,7 @@
 //! | `pending/manifests/<repo>/<id>` | write-once | a manifest push in flight |
 //! | `dropped/<id>` | write-once | a reference taken away: work for the collector |
 //! | `fleet/session-key` | write-once | signs session ids |
+//! | `doctor/…` | | what is tried out on the store; nothing that means anything |
 //!
 //! `<name>` is the repository name as it is; `<repo>` is the same on one level ([`flat`]). Some stores list in the order
 //! of path components, some hide `p/q` while an object `p` exists, and a disk cannot have both: so no key is a
@@ -39,6 +40,8 @@ use crate::{
 
 /// What the keys of the bytes of blobs start with.
 pub const DATA: &str = "data/";
+/// What keys start with that are used to find out what the store can do.
+pub const SCRATCH: &str = "doctor/";
 pub(crate) const TAGS: &str = "_tags";
 pub(crate) const MANIFESTS: &str = "_manifests";
 pub(crate) const REFERRERS: &str = "_referrers";
@@ -169,6 +172,7 @@ pub(crate) enum Named {
     PendingManifest(Repository),
     Dropped,
     SessionKey,
+    Scratch,
 }
 
 /// Parses a key back; `None` for one that this registry never writes.
@@ -211,6 +215,7 @@ pub(crate) fn parse(key: &Key) -> Option<Named> {
         }
         ["dropped", leaf] => id(leaf).and(Some(Named::Dropped)),
         ["fleet", "session-key"] => Some(Named::SessionKey),
+        ["doctor", _, ..] => Some(Named::Scratch),
         _ => None,
     }
 }
@@ -295,6 +300,7 @@ mod tests {
                 (pending_manifest(&name, fresh_id()), Named::PendingManifest(name)),
                 (dropped(fresh_id()), Named::Dropped),
                 (session_key(), Named::SessionKey),
+                (key(format!("{SCRATCH}{session}/a-b")), Named::Scratch),
             ] {
                 prop_assert_eq!(parse(&key), Some(named), "{}", key);
             }

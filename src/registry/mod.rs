@@ -52,7 +52,7 @@ pub use blob::Blob;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use expire::Expired;
-pub use layout::DATA as DATA_KEYS;
+pub use layout::{DATA as DATA_KEYS, SCRATCH as SCRATCH_KEYS};
 pub use manifest::{ManifestHead, Push, Pushed, TagCondition};
 pub use session::SessionId;
 pub use tag::{Page, PageRequest};

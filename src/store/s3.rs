@@ -41,6 +41,7 @@ use super::{
     Store, Version, Versioned,
 };
 
+pub use adapt::Unreliable;
 pub use settings::{Credentials, Encryption, ListOrder, S3Settings, StorageClass};
 
 /// The smallest part that is not the last.

@@ -57,7 +57,7 @@ impl Look {
                 look.blame(Invariant::Key, "is not a key of this registry");
             }
             // Bytes answer for nothing; their record does.
-            None | Some(Named::Data) => {}
+            None | Some(Named::Data | Named::Scratch) => {}
             Some(named) => match store.read(&look.key).await {
                 // Gone since it was listed.
                 Ok(None) => {}
@@ -82,7 +82,7 @@ impl Look {
 
     async fn judge(&mut self, store: &dyn Store, named: Named, bytes: &Bytes) -> Result<()> {
         match named {
-            Named::Data => {}
+            Named::Data | Named::Scratch => {}
             Named::Record(_) => self.record(store, bytes).await?,
             Named::Holder(digest, _) => self.holder(store, &digest, bytes).await?,
             Named::Manifest(repository, digest) => self.manifest(store, &repository, &digest, bytes).await?,

@@ -21,7 +21,7 @@ async fn nothing(_: String) -> Result<Bytes> {
 /// What was found on a store of this kind, by a driver that has adapted itself.
 async fn examined(quirks: Quirks) -> (Brief, Vec<Finding>) {
     let server = Server::start(quirks).await;
-    let (store, brief) = server.store().await.adapted(FOLDER).await.unwrap();
+    let (store, brief) = server.unknown_store().await.adapted(FOLDER).await.unwrap();
     let findings = examine(&store, FOLDER, async |url| store.fetch(url).await).await.unwrap();
     assert_eq!(store.list("", None, 10).await.unwrap(), [], "{quirks:?}: something is left");
     (brief, findings)

@@ -1,5 +1,7 @@
 //! The driver and the doctor: being told what kind of store this is, and asking about the bucket.
 
+use std::sync::Arc;
+
 use aws_sdk_s3::{
     Client, Config,
     config::{
@@ -12,8 +14,10 @@ use bytes::Bytes;
 
 use super::{ListOrder, S3Store, error::failed};
 use crate::store::{
-    Error, ErrorKind, Result,
+    Error, ErrorKind, Result, Store,
+    breaker::Breaker,
     doctor::{self, Answer, Brief},
+    single_writer::SingleWriter,
 };
 
 impl S3Store {
@@ -26,6 +30,21 @@ impl S3Store {
         self.limits.conditional_delete = brief.delete == Answer::Honoured;
         self.settings.list_order = if brief.in_byte_order { ListOrder::Bytes } else { ListOrder::Paths };
         Ok((self, brief))
+    }
+
+    /// The store as a registry may rely on it: adapted, behind a [`Breaker`], and not at all where data would be lost,
+    /// unless it is said that there is but a single writer.
+    pub async fn reliable(self, folder: &str, single_writer: bool) -> std::result::Result<Arc<dyn Store>, Unreliable> {
+        let (store, brief) = self.adapted(folder).await?;
+        let store = Arc::new(Breaker::new(Arc::new(store)));
+        match brief.danger() {
+            None => Ok(store),
+            Some(danger) if single_writer => {
+                tracing::warn!(danger, "a single writer is taken for granted");
+                Ok(Arc::new(SingleWriter::new(store)))
+            }
+            Some(danger) => Err(Unreliable::Dangerous(danger)),
+        }
     }
 
     /// What a client gets that is sent to this URL.
@@ -44,6 +63,15 @@ impl S3Store {
         let body = body.map_err(|torn| Error::new(ErrorKind::Unavailable, context()).with_source(torn))?;
         Ok(body.into_bytes())
     }
+}
+
+/// Why no registry may run on a store.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreliable {
+    #[error("{0}; --single-writer runs a registry on it all the same, as the only one")]
+    Dangerous(&'static str),
+    #[error(transparent)]
+    Store(#[from] Error),
 }
 
 /// Makes of a request of the SDK what a client sends that knows nothing but a URL.

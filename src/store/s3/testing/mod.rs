@@ -186,6 +186,13 @@ impl Server {
         self.store_with(self.settings()).await
     }
 
+    /// A driver that knows nothing of what kind of store this is.
+    pub(crate) async fn unknown_store(&self) -> S3Store {
+        let of_s3 = S3Settings::new(BUCKET);
+        let (conditional_delete, list_order) = (of_s3.conditional_delete, of_s3.list_order);
+        self.store_with(S3Settings { conditional_delete, list_order, ..self.settings() }).await
+    }
+
     pub(crate) async fn store_with(&self, settings: S3Settings) -> S3Store {
         let limits = Limits { conditional_delete: settings.conditional_delete, ..TINY_PARTS };
         S3Store::open_with(settings, limits).await
