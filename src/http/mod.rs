@@ -1,9 +1,9 @@
 //! The only room that says method, header or status: it translates requests into calls of the registry, and what these
 //! return into answers.
 //!
-//! [`Route`](route::Route) says what a path names; [`dispatch`] says what each method does there; one short handler for
+//! `Route` says what a path names; `dispatch` says what each method does there; one short handler for
 //! each, in the file named after its noun, parses, calls and answers. What all answers have in common is put on in
-//! [`serve`].
+//! `serve`.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 

@@ -16,7 +16,7 @@
 //! # How
 //!
 //! **Publish** (blob, holder, manifest, tag, referrer entry): read what will be published over; when those reads have
-//! returned, write a reference in flight ([`pending`]); when that has returned, look at everything relied on and lift what
+//! returned, write a reference in flight (`pending.rs`); when that has returned, look at everything relied on and lift what
 //! is condemned; write over exactly what was read first. Lost: start again from the reads. Always write, also what is
 //! live already. This order is what lets an expiry ([`Registry::expire`]) shut out a writer that stalled, with no clock in the
 //! argument: it leaves a fresh tombstone where the writer expects nothing, and the writer loses.

@@ -4,7 +4,7 @@
 //! * Every body we send is in memory, so that the SDK can send it again: throttling, 5xx, broken connections and
 //!   conflicts are retried, with jitter, a few times, and are [`ErrorKind::Unavailable`] after that.
 //! * **A retry may lose against itself.** If an earlier attempt at a conditional write was not answered, then an unmet condition
-//!   proves nothing: it is answered as an error, and callers read back ([`error::Doubt`]).
+//!   proves nothing: it is answered as an error, and callers read back (`s3/error.rs`).
 //! * `ListParts`, `ListMultipartUploads` and copy are never called.
 //! * What an upload leaves behind whose id was lost before anybody wrote it down is for the bucket's lifecycle rule.
 
