@@ -1,0 +1,330 @@
+//! The model and the code make the same calls in the same order.
+//!
+//! Each operation is run alone, by the code on a store in memory where every call takes a second, and by the model. Both
+//! are told of in rounds, what is under way at the same time being one round without an order. What others do meanwhile is
+//! said by a script, for both alike: before the n-th call of this verb on such an object, it is written by somebody else;
+//! or the call fails.
+
+use std::{
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use marina_distribution::store::{
+    Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
+    Store, Version, Versioned, memory::MemoryStore,
+};
+use tokio::time::Instant;
+
+use crate::{
+    explore::Scenario,
+    machine::Machine,
+    process::{Announced, Op, Outcome, Process},
+    world::{self, Call, FAILED, FIRST, Is, State, Value},
+};
+
+/// A verb and a kind of object.
+pub(crate) type Step = (&'static str, &'static str);
+/// Rounds of steps, each sorted.
+pub(crate) type Rounds = Vec<Vec<Step>>;
+
+/// What happens at a call that is not the process's doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Meddle {
+    /// Somebody else has written it, with what it said before.
+    Rewritten(Is),
+    /// A tombstone was left where nothing was.
+    Fenced,
+    NotApplied,
+    ReplyLost,
+}
+
+/// At the n-th call of this kind, from 0.
+pub(crate) type Script = &'static [(Step, usize, Meddle)];
+
+struct Meddler {
+    script: Script,
+    made: HashMap<Step, usize>,
+}
+
+impl Meddler {
+    fn new(script: Script) -> Self {
+        Self { script, made: HashMap::new() }
+    }
+
+    fn at(&mut self, step: Step) -> Option<Meddle> {
+        let made = self.made.entry(step).or_default();
+        let due = self.script.iter().find(|(of, nth, _)| (*of, *nth) == (step, *made)).map(|(.., meddle)| *meddle);
+        *made += 1;
+        due
+    }
+}
+
+/// What the model does, and how it ends.
+pub(crate) fn by_model(scenario: &Scenario, script: Script) -> (Rounds, Option<Outcome>) {
+    let rules = Rc::new(scenario.rules(false));
+    let mut machine = Machine::new(0, scenario.processes[0], Rc::clone(&rules));
+    let (mut state, mut meddler) = (scenario.start, Meddler::new(script));
+    let (mut at, mut rounds) = (state[FIRST], Vec::new());
+    loop {
+        let waiting = machine.nodes[at as usize].waiting.clone();
+        if waiting.is_empty() {
+            return (rounds, machine.nodes[at as usize].replied);
+        }
+        let mut round = Vec::new();
+        for (id, call) in waiting {
+            round.push(step(call));
+            let meddle = meddler.at(step(call));
+            let reply = model_reply(&mut state, call, meddle, &rules.announced);
+            at = machine.step(at, id, reply);
+        }
+        round.sort_unstable();
+        rounds.push(round);
+    }
+}
+
+fn model_reply(state: &mut State, call: Call, meddle: Option<Meddle>, announced: &[Announced]) -> u32 {
+    if let (Some(Meddle::Rewritten(is)), Some(key)) = (meddle, key_of(call)) {
+        let before = world::get(state, key);
+        world::set(state, key, Value::new(is, before.body(), before.nonce().wrapping_add(0x100)));
+    }
+    if let (Some(Meddle::Fenced), Some(key)) = (meddle, key_of(call)) {
+        world::set(state, key, Value::new(Is::Gone, 0, 0xd000));
+    }
+    if meddle == Some(Meddle::NotApplied) {
+        return FAILED;
+    }
+    let reply = world::apply(state, call, announced);
+    if meddle == Some(Meddle::ReplyLost) { FAILED } else { reply }
+}
+
+fn key_of(call: Call) -> Option<world::Key> {
+    match call {
+        Call::Read(key)
+        | Call::Look(key)
+        | Call::Head(key)
+        | Call::Open(key)
+        | Call::Put { key, .. }
+        | Call::Delete(key) => Some(key),
+        Call::List(_) | Call::PutPart(_) | Call::Complete(_) | Call::Abort(_) => None,
+    }
+}
+
+fn step(call: Call) -> Step {
+    match call {
+        Call::Read(key) | Call::Look(key) => ("read", kind(key)),
+        Call::Head(key) => ("head", kind(key)),
+        Call::Open(key) => ("open", kind(key)),
+        Call::Put { key, .. } => ("put", kind(key)),
+        Call::Delete(key) => ("delete", kind(key)),
+        Call::PutPart(_) => ("put part", "data"),
+        Call::Complete(_) => ("complete", "data"),
+        Call::Abort(_) => ("abort", "data"),
+        Call::List(list) => match list {
+            world::List::PendingBlobs(_) | world::List::PendingManifests(_) => ("list", "pending"),
+            world::List::Manifests(_) => ("list", "manifest"),
+            world::List::Holders(_) => ("list", "holder"),
+            world::List::Session(_) => ("list", "session"),
+        },
+    }
+}
+
+fn kind(key: world::Key) -> &'static str {
+    match key {
+        world::Key::Record(_) => "record",
+        world::Key::Holder { .. } => "holder",
+        world::Key::Manifest { .. } => "manifest",
+        world::Key::Tag(_) => "tag",
+        world::Key::Entry => "entry",
+        world::Key::End(_) => "end",
+        world::Key::Data(_) => "data",
+        world::Key::Pending(_) => "pending",
+        world::Key::Journal(_) => "journal",
+        world::Key::Dropped => "dropped",
+        world::Key::Catalog => "catalog",
+    }
+}
+
+/// The kind of what a key of the code names.
+fn kind_of(key: &str) -> &'static str {
+    let segments: Vec<_> = key.split('/').collect();
+    match *segments.as_slice() {
+        ["data", ..] => "data",
+        ["blobs", .., "_"] => "record",
+        ["blobs", ..] => "holder",
+        ["repos", .., "_manifests", _, _] => "manifest",
+        ["repos", .., "_tags", _] => "tag",
+        ["repos", .., "_referrers", _, _, _] => "entry",
+        ["catalog", _] => "catalog",
+        ["uploads", _, "!end"] => "end",
+        ["uploads", _, ""] => "session",
+        ["uploads", ..] => "journal",
+        ["pending", ..] => "pending",
+        ["dropped", _] => "dropped",
+        ["fleet", _] => "fleet",
+        _ => panic!("{key} is of no kind that the model has"),
+    }
+}
+
+/// A store on which each call takes a second, that notes what was called when, and that meddles.
+pub(crate) struct Told {
+    below: Arc<MemoryStore>,
+    calls: Mutex<Vec<(Instant, Step)>>,
+    meddler: Mutex<Meddler>,
+}
+
+impl Told {
+    pub(crate) fn new(below: Arc<MemoryStore>, script: Script) -> Arc<Self> {
+        Arc::new(Self { below, calls: Mutex::default(), meddler: Mutex::new(Meddler::new(script)) })
+    }
+
+    /// Forgets what was called until now.
+    pub(crate) fn start(&self, script: Script) {
+        self.calls.lock().unwrap().clear();
+        *self.meddler.lock().unwrap() = Meddler::new(script);
+    }
+
+    pub(crate) fn rounds(&self) -> Rounds {
+        let calls = self.calls.lock().unwrap();
+        let rounds = calls.chunk_by(|(one, _), (other, _)| one == other);
+        let steps = |round: &[(Instant, Step)]| {
+            let mut round: Vec<_> = round.iter().map(|(_, step)| *step).collect();
+            round.sort_unstable();
+            round
+        };
+        let mut rounds: Rounds = rounds.map(steps).collect();
+        // A journal has one record in the model.
+        rounds.dedup_by(|one, other| one == other && *one == [("delete", "journal")]);
+        rounds
+    }
+
+    async fn call<T>(&self, verb: &'static str, key: &str, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        // The walks of an expiry to what it expires are no steps of the model: there a process begins with one.
+        let walks = ["uploads/", "pending/sha256/", "pending/sha512/", "pending/manifests/"];
+        if verb == "list" && walks.contains(&key) {
+            return work.await;
+        }
+        let step = (verb, kind_of(key));
+        self.calls.lock().unwrap().push((Instant::now(), step));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let meddle = self.meddler.lock().unwrap().at(step);
+        let failed = || Err(Error::new(ErrorKind::Unavailable, "as scripted"));
+        match meddle {
+            None => work.await,
+            Some(Meddle::Rewritten(is)) => {
+                rewrite(&self.below, key, is).await;
+                work.await
+            }
+            Some(Meddle::Fenced) => {
+                let put = self.below.put(&parse(key), format!("g{NONCE}").into(), Condition::Create).await?;
+                assert_ne!(put, Put::Lost, "{key} is not absent");
+                work.await
+            }
+            Some(Meddle::NotApplied) => failed(),
+            Some(Meddle::ReplyLost) => work.await.and(failed()),
+        }
+    }
+}
+
+const NONCE: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+fn parse(key: &str) -> Key {
+    Key::parse(key).unwrap()
+}
+
+/// Writes a register anew by hand, in another state.
+pub(crate) async fn rewrite(store: &MemoryStore, key: &str, is: Is) {
+    let Versioned { bytes, version } = store.read(&parse(key)).await.unwrap().unwrap();
+    let (letter, rest) = match is {
+        Is::Live => (b'l', &bytes[23..]),
+        Is::Condemned => (b'c', &bytes[23..]),
+        Is::Gone => (b'g', &[][..]),
+        Is::Deleted | Is::Absent => (b'd', &[][..]),
+    };
+    let written = [&[letter], NONCE.as_bytes(), rest].concat();
+    let put = store.put(&parse(key), Bytes::from(written), Condition::Replace(version)).await.unwrap();
+    assert_ne!(put, Put::Lost);
+}
+
+/// Holds the model to the code: same rounds, same outcome.
+pub(crate) fn same(name: &str, scenario: &Scenario, script: Script, (code, ended): (Rounds, Outcome)) {
+    let (rounds, outcome) = by_model(scenario, script);
+    assert_eq!(code, rounds, "{name}: the code, and the model");
+    assert_eq!(Some(ended), outcome, "{name}: how it ends");
+    println!("{:3} rounds {:3} calls  {name}", rounds.len(), rounds.iter().flatten().count());
+}
+
+pub(crate) fn alone(start: crate::scenarios::Start, op: Op) -> Scenario {
+    let processes = vec![Process { op, wrong: None }];
+    let dead = Announced::Nothing;
+    Scenario { name: "alone", start: start.state(), processes, tries: world::TRIES, faults: 0, subject: false, dead }
+}
+
+#[async_trait]
+impl Store for Told {
+    async fn read(&self, key: &Key) -> Result<Option<Versioned>> {
+        self.call("read", key.as_str(), self.below.read(key)).await
+    }
+
+    async fn open(&self, key: &Key, span: Span) -> Result<Option<Object>> {
+        self.call("open", key.as_str(), self.below.open(key, span)).await
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<u64>> {
+        self.call("head", key.as_str(), self.below.head(key)).await
+    }
+
+    async fn put(&self, key: &Key, bytes: Bytes, condition: Condition) -> Result<Put> {
+        self.call("put", key.as_str(), self.below.put(key, bytes, condition)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.call("delete", key.as_str(), self.below.delete(key)).await
+    }
+
+    async fn delete_if(&self, key: &Key, version: &Version) -> Result<Deleted> {
+        self.call("delete if", key.as_str(), self.below.delete_if(key, version)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Entry>> {
+        self.call("list", prefix, self.below.list(prefix, after, limit)).await
+    }
+
+    async fn begin(&self, key: &Key) -> Result<Multipart> {
+        self.call("begin", key.as_str(), self.below.begin(key)).await
+    }
+
+    async fn put_part(&self, upload: &Multipart, number: u32, bytes: Bytes, previous: Option<&Part>) -> Result<Placed> {
+        self.call("put part", upload.key.as_str(), self.below.put_part(upload, number, bytes, previous)).await
+    }
+
+    async fn sync_parts(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
+        self.below.sync_parts(upload, parts).await
+    }
+
+    async fn complete(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
+        self.call("complete", upload.key.as_str(), self.below.complete(upload, parts)).await
+    }
+
+    async fn abort(&self, upload: &Multipart) -> Result<()> {
+        self.call("abort", upload.key.as_str(), self.below.abort(upload)).await
+    }
+
+    async fn presign(&self, key: &Key, ttl: Duration) -> Result<Option<String>> {
+        self.below.presign(key, ttl).await
+    }
+
+    fn limits(&self) -> Limits {
+        self.below.limits()
+    }
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
+}
