@@ -1,4 +1,5 @@
-//! A decorator that fails to plan: requests that never arrive, replies that are lost, requests that arrive again.
+//! A decorator that fails to plan: requests that never arrive, replies that are lost, requests that arrive late or again,
+//! requests that hang.
 
 use std::{
     fmt,
@@ -10,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
 
 use super::{
     Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
@@ -22,6 +24,10 @@ pub struct Faulty {
     store: Arc<dyn Store>,
     plan: Box<dyn Fn(&Call) -> Fault + Send + Sync>,
     state: Mutex<State>,
+    /// A permit for each call that has come to a halt.
+    halted: Semaphore,
+    /// Closed when they may go on.
+    gate: Semaphore,
 }
 
 /// A call as it was made.
@@ -44,11 +50,17 @@ pub enum Fault {
     Throttled,
     /// It is applied, and answers [`ErrorKind::Unavailable`].
     ReplyLost,
+    /// It answers [`ErrorKind::Unavailable`], and a write is applied when `after` further calls have been.
+    AppliedLate {
+        after: usize,
+    },
     /// A write is applied and answers as usual, and arrives once more when `after` further calls have been applied.
     /// Reads take no notice.
     RepeatedLate {
         after: usize,
     },
+    /// It halts before it is applied until [`Faulty::release`], as if its caller had been stopped.
+    Halted,
 }
 
 #[derive(Default)]
@@ -57,21 +69,33 @@ struct State {
     late: Vec<Late>,
 }
 
-/// A write on its way to arrive again.
+/// A write on its way.
 struct Late {
-    /// Right after the call with this index.
+    /// When the call with this index has been applied.
     after: usize,
     request: BoxFuture<'static, ()>,
 }
 
 impl Faulty {
     pub fn new(store: Arc<dyn Store>, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> Self {
-        Self { store, plan: Box::new(plan), state: Mutex::default() }
+        let (halted, gate) = (Semaphore::new(0), Semaphore::new(0));
+        Self { store, plan: Box::new(plan), state: Mutex::default(), halted, gate }
     }
 
     /// The calls made so far.
     pub fn calls(&self) -> Vec<Call> {
         self.state().calls.clone()
+    }
+
+    /// Waits until a call has come to a halt.
+    pub async fn halted(&self) {
+        // Never closed.
+        drop(self.halted.acquire().await);
+    }
+
+    /// Lets go on what has come to a halt; from here on nothing halts any more.
+    pub fn release(&self) {
+        self.gate.close();
     }
 
     /// Has everything arrive now that was still to arrive late.
@@ -93,11 +117,22 @@ impl Faulty {
         (call, fault)
     }
 
+    async fn halt(&self, fault: Fault) {
+        if fault == Fault::Halted {
+            self.halted.add_permits(1);
+            // No permit ever comes: this ends when the gate is closed.
+            drop(self.gate.acquire().await);
+        }
+    }
+
     async fn read_like<T>(&self, verb: Verb, key: &str, request: impl Future<Output = Result<T>> + Send) -> Result<T> {
         let (call, fault) = self.record(verb, key);
+        self.halt(fault).await;
         let reply = match fault {
-            Fault::None | Fault::RepeatedLate { .. } => request.await,
-            Fault::NotApplied | Fault::Throttled | Fault::ReplyLost => Err(failed(&call, fault)),
+            Fault::None | Fault::RepeatedLate { .. } | Fault::Halted => request.await,
+            Fault::NotApplied | Fault::Throttled | Fault::ReplyLost | Fault::AppliedLate { .. } => {
+                Err(failed(&call, fault))
+            }
         };
         self.deliver(call.index).await;
         reply
@@ -109,21 +144,30 @@ impl Faulty {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let (call, fault) = self.record(verb, key.as_str());
+        self.halt(fault).await;
         let request = || request(Arc::clone(&self.store));
         let reply = match fault {
-            Fault::None => request().await,
+            Fault::None | Fault::Halted => request().await,
             Fault::NotApplied | Fault::Throttled => Err(failed(&call, fault)),
             Fault::ReplyLost => request().await.and(Err(failed(&call, fault))),
+            Fault::AppliedLate { after } => {
+                self.send_late(&call, after, request());
+                Err(failed(&call, fault))
+            }
             Fault::RepeatedLate { after } => {
                 let again = request();
                 let reply = request().await;
-                let request = Box::pin(async { drop(again.await) });
-                self.state().late.push(Late { after: call.index.saturating_add(after), request });
+                self.send_late(&call, after, again);
                 reply
             }
         };
         self.deliver(call.index).await;
         reply
+    }
+
+    fn send_late<T>(&self, call: &Call, after: usize, request: impl Future<Output = Result<T>> + Send + 'static) {
+        let request = Box::pin(async { drop(request.await) });
+        self.state().late.push(Late { after: call.index.saturating_add(after), request });
     }
 
     /// What was to arrive after a call up to this one arrives, in the order in which it was first sent.
@@ -285,6 +329,29 @@ mod tests {
         assert_eq!(content(&*below).await, None);
         store.head(&key()).await.unwrap();
         assert_eq!(content(&*below).await, Some("1".into()), "created again, by the late one");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_applied_late_fails_and_happens_all_the_same() {
+        let (below, store) = fixture(0, Fault::AppliedLate { after: 1 });
+        let error = store.put(&key(), "1".into(), Condition::Create).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert_eq!(content(&*below).await, None);
+        assert_eq!(store.head(&key()).await.unwrap(), None);
+        assert_eq!(content(&*below).await, Some("1".into()));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_halts_is_applied_when_it_is_released() {
+        let (below, store) = fixture(0, Fault::Halted);
+        let store = Arc::new(store);
+        let caller = Arc::clone(&store);
+        let stopped = tokio::spawn(async move { caller.put(&key(), "1".into(), Condition::Create).await });
+        store.halted().await;
+        assert_eq!(content(&*below).await, None);
+        store.release();
+        assert_ne!(stopped.await.unwrap().unwrap(), Put::Lost);
+        assert_eq!(content(&*below).await, Some("1".into()));
     }
 
     #[tokio::test]
