@@ -1,0 +1,82 @@
+//! A replica dies in the middle of a finish, after each of its store calls in turn; another one is asked again.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use marina_distribution::{
+    oci::{Algorithm, Digest, Repository},
+    registry::{Chunk, Registry, SessionId, Settings},
+    store::{
+        Span, Store,
+        faulty::{Fault, Faulty},
+        memory::{MemoryStore, TINY_PARTS},
+    },
+};
+
+const BYTES: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+async fn registry(store: Arc<dyn Store>) -> Arc<Registry> {
+    Registry::open(store, Settings::default()).await.unwrap()
+}
+
+fn repository() -> Repository {
+    Repository::parse("a").unwrap()
+}
+
+fn chunk(bytes: &'static [u8]) -> Chunk {
+    let body = Box::pin(stream::iter(bytes.chunks(3).map(|it| Ok(Bytes::from_static(it)))));
+    Chunk { start: None, declared: None, length: Some(bytes.len() as u64), body }
+}
+
+/// Starts a session, of which `sent` bytes are acknowledged.
+async fn session(registry: &Arc<Registry>, algorithm: Algorithm, sent: usize) -> SessionId {
+    let id = registry.start_upload(&repository(), algorithm);
+    if sent > 0 {
+        registry.append(&repository(), id, chunk(&BYTES[..sent])).await.unwrap();
+    }
+    id
+}
+
+async fn read(registry: &Registry, digest: &Digest) -> Vec<u8> {
+    let blob = registry.find_blob(&repository(), digest).await.unwrap();
+    let mut body = registry.read_blob(&blob, Span::ALL).await.unwrap().into_stream();
+    let mut whole = Vec::new();
+    while let Some(bytes) = body.next().await {
+        whole.extend_from_slice(&bytes.unwrap());
+    }
+    whole
+}
+
+// PUSH-17
+#[tokio::test]
+async fn finishing_again_succeeds_wherever_the_replica_died_that_was_at_it() {
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for sent in [0, 7, BYTES.len()] {
+            let mut calls = 0;
+            loop {
+                let store: Arc<dyn Store> = Arc::new(MemoryStore::new(TINY_PARTS));
+                let survivor = registry(Arc::clone(&store)).await;
+                let id = session(&survivor, Algorithm::Sha256, sent).await;
+                let before = calls + 1;
+                let dies = move |call: &marina_distribution::store::faulty::Call| {
+                    if call.index < before { Fault::None } else { Fault::NotApplied }
+                };
+                let dying = registry(Arc::new(Faulty::new(Arc::clone(&store), dies))).await;
+                let digest = Digest::of(algorithm, BYTES);
+                let done = dying.finish(&repository(), id, &digest, chunk(&BYTES[sent..])).await;
+
+                let again = survivor.finish(&repository(), id, &digest, chunk(&BYTES[sent..])).await;
+                assert!(again.is_ok(), "{algorithm}, {sent} sent before, dead after call {calls}: {again:?}");
+                assert_eq!(read(&survivor, &digest).await, BYTES);
+                if done.is_ok() {
+                    assert!(calls > 3, "it died too late to show anything");
+                    break;
+                }
+                calls += 1;
+            }
+        }
+    }
+}
