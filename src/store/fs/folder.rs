@@ -1,13 +1,13 @@
 //! The directory of the store: its folders, how they become durable, its locks.
 
 use std::{
-    fs::{File, create_dir_all},
+    fs::{File, create_dir_all, remove_dir_all},
     io,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, statat, unlinkat},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, mkdirat, openat, renameat, statat, unlinkat},
     io::Errno,
 };
 use sha2::{Digest, Sha256};
@@ -124,6 +124,31 @@ impl Root {
             // It is not empty, as a rule.
             let _ = unlinkat(&self.fd, folder, AtFlags::REMOVEDIR);
         }
+    }
+
+    /// `renameat(folder/name, .parts/<gone>) fsync(folder)`, then whatever it takes to remove that.
+    ///
+    /// Taken away at once, so that nobody sees it half gone or adds to it. Repeated after a crash it finds the rest, and
+    /// beside it what has the name by then: something new, or the same where a power failure brought the old name back
+    /// and kept the new one.
+    pub(super) fn take_away(&self, folder: &File, name: &str, gone: &str) -> io::Result<()> {
+        let gone = format!(".parts/{gone}.gone");
+        let take = || renameat(folder, name, &self.fd, &gone);
+        let remove = || match remove_dir_all(self.path.join(&gone)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let mut taken = take();
+        if let Err(Errno::NOTEMPTY | Errno::EXIST) = taken {
+            remove()?;
+            taken = take();
+        }
+        match taken {
+            Ok(()) | Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
+            Err(error) => return Err(error.into()),
+        }
+        folder.sync_all()?;
+        remove()
     }
 
     /// Waits for the lock of a key: `openat(.locks/<shard>) flock(EX)`.

@@ -1,12 +1,9 @@
 //! Objects made of several segments: a folder of files named by the place of their bytes, so that no byte is moved.
 
-use std::{
-    fs::{File, remove_dir_all},
-    io,
-};
+use std::{fs::File, io};
 
 use rustix::{
-    fs::{Mode, OFlags, openat, renameat},
+    fs::{Mode, OFlags, openat},
     io::Errno,
 };
 
@@ -96,25 +93,7 @@ impl Segments {
     }
 }
 
-/// `renameat(name#, .parts/<hash of the key>.gone) fsync(folder)`, then whatever it takes to remove that.
-///
-/// Taken away at once, so that nobody sees it half gone. A delete that is repeated after a crash finds the rest.
+/// Drops an object, beside which nothing else of its key can be.
 pub(super) fn delete(root: &Root, folder: &File, key: &str) -> io::Result<()> {
-    let gone = format!(".parts/{}.gone", sha256_hex(key.as_bytes()));
-    let take_away = || renameat(folder, folder_of(split(key).1), &root.fd, &gone);
-    let remove = || match remove_dir_all(root.path.join(&gone)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    };
-    let mut taken = take_away();
-    if let Err(Errno::NOTEMPTY | Errno::EXIST) = taken {
-        remove()?;
-        taken = take_away();
-    }
-    match taken {
-        Ok(()) | Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
-        Err(error) => return Err(error.into()),
-    }
-    folder.sync_all()?;
-    remove()
+    root.take_away(folder, &folder_of(split(key).1), &sha256_hex(key.as_bytes()))
 }

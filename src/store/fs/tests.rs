@@ -117,6 +117,19 @@ async fn nothing_is_left_of_what_was_replaced_completed_aborted_or_deleted() {
 }
 
 #[tokio::test]
+async fn what_a_power_failure_left_under_both_names_is_dropped_all_the_same() {
+    let (store, directory) = fixture(true);
+    let upload = store.begin(&key("a")).await.unwrap();
+    put_part(&store, &upload, 1, "1", None).await;
+    // As if the power had gone after the new name was written, and before the old one was taken back.
+    let gone = directory.path().join(".parts").join(format!("{}.gone", upload.id));
+    fs::create_dir(&gone).unwrap();
+    fs::write(gone.join("segment"), "1").unwrap();
+    store.abort(&upload).await.unwrap();
+    assert_eq!(ls(directory.path().join(".parts")), BTreeSet::new());
+}
+
+#[tokio::test]
 async fn what_a_crash_left_under_the_scratch_name_is_never_written_into() {
     let (store, directory) = fixture(false);
     let version = create(&store, "a", "first").await;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    fs::{File, Permissions, remove_dir_all},
+    fs::{File, Permissions},
     io,
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
 };
@@ -172,21 +172,11 @@ impl Root {
         }
     }
 
-    /// `renameat(.parts/<id>, .parts/<id>.gone) fsync(.parts)`, then whatever it takes to remove that.
-    ///
-    /// Taken away at once, so that no writer can add to it. Repeated after a crash it finds the rest.
+    /// Drops an upload.
     pub(super) fn abort(&self, id: &str) -> io::Result<()> {
         let Ok(folder) = folder(id) else { return Ok(()) };
-        let gone = format!("{folder}.gone");
-        match renameat(&self.fd, &folder, &self.fd, &gone) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.durable_folder(split(&gone).0)?.sync_all()?;
-        match remove_dir_all(self.path.join(gone)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        let (parts, name) = split(&folder);
+        self.take_away(&self.durable_folder(parts)?, name, name)
     }
 
     /// Makes a segment durable and ends its growth; its length. Waits for a writer that is at it.
