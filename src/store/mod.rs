@@ -47,7 +47,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A span of an object, however large. The part of the span beyond the end of the object is left out.
     async fn open(&self, key: &Key, span: Span) -> Result<Option<Object>>;
 
-    /// The size of an object.
+    /// The size of an object. One that this finds is durable, also if the write that made it was answered with an error.
     async fn head(&self, key: &Key) -> Result<Option<u64>>;
 
     /// Writes a whole object under a condition, atomically: of racing writers with the same condition one wins.

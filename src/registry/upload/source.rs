@@ -173,7 +173,8 @@ impl Finish {
             Err(store::Error::new(ErrorKind::NotFound, format!("upload {}", self.upload.id)))
         };
         if let Err(error) = completed {
-            // Perhaps it was completed after all, by us or by a finisher before us: then the bytes are there.
+            // Perhaps it was completed after all, by us or by a finisher before us: then the bytes are there, and durable, which
+            // to read them would not tell.
             if store.head(&self.upload.key).await? != Some(size) {
                 return Err(match error.kind {
                     // Another finisher has written the last part anew: one of us two will do it.

@@ -40,7 +40,18 @@ impl Root {
         Ok(segments.map(|segments| Object { size: segments.size(), body: segments.into_body(span) }))
     }
 
+    /// `fstatat(key) openat(folder) fsync(folder)`: whoever gave it its name may have failed to make that durable.
     pub(super) fn head(&self, key: &str) -> io::Result<Option<u64>> {
+        let size = self.size(key)?;
+        if size.is_some()
+            && let Some(folder) = self.folder(split(key).0)?
+        {
+            folder.sync_all()?;
+        }
+        Ok(size)
+    }
+
+    pub(super) fn size(&self, key: &str) -> io::Result<Option<u64>> {
         match stat(&self.fd, key)? {
             Some((FileType::RegularFile, size)) => Ok(Some(size)),
             _ => Ok(Segments::open(self, key)?.map(|segments| segments.size())),

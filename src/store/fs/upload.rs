@@ -156,7 +156,7 @@ impl Root {
         }
         // One at a time: whoever comes second, with these parts or others, finds the object and changes nothing.
         let _shard = self.lock(key)?;
-        if self.head(key)?.is_some() {
+        if self.size(key)?.is_some() {
             return Err(io::ErrorKind::NotFound.into());
         }
         let published = match tags.as_slice() {
