@@ -7,8 +7,11 @@
 //! * `fsync` of a folder makes its names durable, as they were when the call began: those that are there and the absence
 //!   of those that are not. It does nothing for what the names lead to, for folders below, nor for its own name above.
 //! * A name leads to a file or folder, not to a copy: what has two names survives under each that is durable. To rename
-//!   from one folder to another is a new name there and one less here, and each of the two waits for its own sync. (Real
-//!   disks do both at once; a protocol that survives this survives those.)
+//!   is a new name and one less, also in one folder, and each of the two waits for a sync. (Real disks do both at once; a
+//!   protocol that survives this survives those.)
+//! * A file whose sync fails has lost the bytes that it was to make durable: what is in memory counts as written from then
+//!   on, and the next sync has nothing to do (Linux). A folder is in the journal, and so is its size: while that cannot be
+//!   written every sync fails (ext4, XFS), so one that succeeds covers all.
 //! * A new file or folder has the mode that it was made with, and is empty. Locks survive nothing.
 //! * A call that has not returned has done nothing. A sync that has not returned has synced nothing.
 //!
@@ -17,12 +20,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
+    ops::Range,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     rc::Rc,
 };
 
-use crate::trace::Call;
+use crate::trace::{Call, Event, Recording};
+use crate::tree::Tree;
 
 mod survivors;
 
@@ -38,6 +43,8 @@ struct Node {
     /// How often it was changed, and how often when it was last made durable: two syncs may overlap.
     changes: u64,
     synced: u64,
+    /// Bytes that a sync failed to write, and that no other will.
+    lost: Vec<Range<usize>>,
 }
 
 #[derive(Clone)]
@@ -90,7 +97,18 @@ impl Disk {
         disk
     }
 
-    pub(crate) fn enter(&mut self, id: usize, call: &Call) {
+    /// `true` if there may be something else to survive than before.
+    pub(crate) fn follow(&mut self, event: &Event, recording: &Recording) -> bool {
+        match *event {
+            Event::Enter(id) => {
+                self.enter(id, &recording.calls[id]);
+                false
+            }
+            Event::Exit(id) => self.exit(id, &recording.calls[id]),
+        }
+    }
+
+    fn enter(&mut self, id: usize, call: &Call) {
         match call.name.as_str() {
             // From here on the number may be given to another file.
             "close" => {
@@ -115,11 +133,13 @@ impl Disk {
         }
     }
 
-    /// `true` if there may be something else to survive than before.
-    pub(crate) fn exit(&mut self, id: usize, call: &Call) -> bool {
+    fn exit(&mut self, id: usize, call: &Call) -> bool {
         let syncing = self.syncing.remove(&id);
         let writing = self.writing.remove(&id);
         if call.result < 0 {
+            if let Some((node, state, _)) = syncing {
+                self.failed_to_sync(node, &state);
+            }
             return false;
         }
         match call.name.as_str() {
@@ -138,6 +158,10 @@ impl Disk {
             "ftruncate" => writing.is_some_and(|open| {
                 let length = usize::try_from(call.number(1)).unwrap();
                 self.change(open.node, |state| state.bytes().resize(length, 0));
+                self.nodes[open.node].lost.retain_mut(|lost| {
+                    lost.end = lost.end.min(length);
+                    lost.start < lost.end
+                });
                 true
             }),
             "fchmod" => writing.is_some_and(|open| {
@@ -238,6 +262,8 @@ impl Disk {
             file.resize(file.len().max(end), 0);
             file[at..end].copy_from_slice(&bytes);
         });
+        // What is written anew is to be synced again.
+        self.nodes[open.node].lost.retain(|lost| lost.start < at || end < lost.end);
         if call.name == "write"
             && let Some(open) = self.open.get_mut(&call.number(0))
         {
@@ -246,13 +272,25 @@ impl Disk {
         true
     }
 
-    fn synced(&mut self, (node, state, changes): (usize, State, u64)) -> bool {
+    fn synced(&mut self, (node, mut state, changes): (usize, State, u64)) -> bool {
         let node = &mut self.nodes[node];
         if changes < node.synced {
             return false;
         }
+        for lost in &node.lost {
+            state.bytes()[lost.clone()].fill(0);
+        }
         (node.durable, node.synced) = (state, changes);
         true
+    }
+
+    fn failed_to_sync(&mut self, node: usize, state: &State) {
+        let node = &mut self.nodes[node];
+        if let (Content::File(written), Content::File(durable)) = (&state.content, &node.durable.content)
+            && durable.len() < written.len()
+        {
+            node.lost.push(durable.len()..written.len());
+        }
     }
 
     /// The folder and the name that a path leads to; `None` outside of the directory.
@@ -290,7 +328,7 @@ impl Disk {
 
     fn add(&mut self, mode: u32, content: Content) -> usize {
         let state = State { mode, content };
-        self.nodes.push(Node { now: state.clone(), durable: state, changes: 0, synced: 0 });
+        self.nodes.push(Node { now: state.clone(), durable: state, changes: 0, synced: 0, lost: Vec::new() });
         self.nodes.len() - 1
     }
 
@@ -315,4 +353,23 @@ impl State {
         let Content::Folder(names) = &mut self.content else { panic!("not a folder") };
         names
     }
+}
+
+#[test]
+fn what_a_failed_sync_lost_the_next_does_not_bring_back() {
+    let recording = Recording::parse(
+        "7 openat(AT_FDCWD, \"\\x2f\\x61\", O_WRONLY|O_CREAT, 0644) = 3\n\
+         7 write(3, \"\\x68\\x69\", 2) = 2\n\
+         7 fdatasync(3) = -1 EIO (Input/output error) (INJECTED)\n\
+         7 write(3, \"\\x21\", 1) = 1\n\
+         7 fdatasync(3) = 0\n\
+         7 openat(AT_FDCWD, \"\\x2f\", O_RDONLY|O_DIRECTORY) = 4\n\
+         7 fsync(4) = 0\n",
+    );
+    let mut disk = Disk::new(Path::new("/"), None);
+    for event in &recording.events {
+        disk.follow(event, &recording);
+    }
+    let Tree::Folder { below, .. } = disk.survivors(Survivors::None) else { panic!("the directory is gone") };
+    assert_eq!(below["a"], Tree::File { mode: 0o644, bytes: Rc::new(b"\0\0!".to_vec()) });
 }

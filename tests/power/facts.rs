@@ -119,7 +119,7 @@ impl Facts {
         push_anew(&registry, directory).await.map_err(|error| format!("the next push: {error}"))?;
         clean(&store).await?;
         clock.forward(100);
-        registry.expire().await.map_err(|error| format!("expire: {error}"))?;
+        registry.expire().await.map_err(|error| format!("expire: {error:?}"))?;
         registry.settle().await;
         clean(&store).await?;
         for (thing, possible) in self.0.iter().filter(|(thing, _)| !matches!(thing, Thing::Upload { .. })) {

@@ -7,10 +7,12 @@
 //! * **Power loss.** The program is recorded. The recording is replayed on a model of a disk ([`disk`]) up to each point,
 //!   and what would have survived there is put into a directory: all that was acknowledged up to that point must be there
 //!   and whole, `check` must find nothing, and the registry must go on from there.
-//! * **Failing calls.** The program runs again and again, each time with another of its system calls failing. It must get
-//!   everything done in the end, and all that it was told must be so.
+//! * **Failing calls.** The program runs again and again, each time with another of the store's system calls failing. It
+//!   must get everything done in the end, and all that it was told must be so, also if then the power is lost: a disk that
+//!   failed to sync a file keeps nothing of what it had to, whatever the next sync says.
 //!
-//! `POWER_EVERY=n` takes every n-th point and fault only, from `POWER_FIRST` or any other on.
+//! `POWER_EVERY=n` takes every n-th point and fault only, from `POWER_FIRST` or any other on; `POWER_CALL=name` only the
+//! faults of this call.
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
@@ -21,7 +23,7 @@ mod trace;
 mod tree;
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     env, fs,
     path::Path,
     process::Command,
@@ -31,7 +33,7 @@ use std::{
 
 use disk::{Disk, Survivors};
 use facts::{Facts, Line};
-use trace::{Event, Recording};
+use trace::{Call, Event, Fault, Recording};
 use tree::Tree;
 
 const DIRECTORY: &str = "POWER_DIRECTORY";
@@ -39,6 +41,7 @@ const SAYS: &str = "POWER_SAYS";
 const THREADS: &str = "POWER_THREADS";
 const EVERY: &str = "POWER_EVERY";
 const FIRST: &str = "POWER_FIRST";
+const CALL: &str = "POWER_CALL";
 
 /// Not a test, but the program, if the variables say so.
 #[test]
@@ -63,7 +66,7 @@ fn the_program(directory: &Path, threads: usize) -> Command {
 fn record(directory: &Path, threads: usize) -> Recording {
     fs::create_dir(directory.join("store")).unwrap();
     let log = directory.join("log");
-    assert!(trace::record(&the_program(directory, threads), &log).success());
+    assert!(trace::record(&the_program(directory, threads), trace::CALLS, &log, None).success());
     Recording::parse(&fs::read_to_string(log).unwrap())
 }
 
@@ -93,21 +96,15 @@ fn lose_power(recording: &Recording, store: &Path, deaf_to: Option<&'static str>
     let mut disk = Disk::new(store, deaf_to);
     let (mut facts, mut seen, mut points) = (Facts::default(), HashSet::new(), 0);
     for event in &recording.events {
-        let changed = match *event {
-            Event::Enter(id) => {
-                disk.enter(id, &recording.calls[id]);
-                false
-            }
-            Event::Exit(id) => {
-                let call = &recording.calls[id];
-                let line =
-                    (call.name == "writev").then(|| serde_json::from_slice::<Line>(&call.bytes(1)).ok()).flatten();
-                if let Some(line) = &line {
-                    facts.hear(line);
-                }
-                disk.exit(id, call) || matches!(line, Some(Line::Done(_)))
-            }
-        };
+        let mut changed = disk.follow(event, recording);
+        if let Event::Exit(id) = event
+            && let call = &recording.calls[*id]
+            && call.name == "writev"
+            && let Ok(line) = serde_json::from_slice(&call.bytes(1))
+        {
+            facts.hear(&line);
+            changed |= matches!(line, Line::Done(_));
+        }
         if !changed {
             continue;
         }
@@ -152,24 +149,37 @@ fn what_was_acknowledged_survives_the_loss_of_power_at_any_moment() {
     }
 }
 
-/// Calls whose failure says nothing, or that are not the store's.
-const NOT_FAULTY: [&str; 3] = ["close", "fcntl", "writev"];
+/// Whether a full disk may refuse it.
+fn takes_room(call: &Call) -> bool {
+    match call.name.as_str() {
+        "openat" => call.has(2, "O_CREAT") || call.has(2, "O_TMPFILE"),
+        "mkdir" | "mkdirat" | "linkat" | "renameat" | "write" | "pwrite64" | "fdatasync" => true,
+        _ => false,
+    }
+}
 
 // STATE-5
 #[test]
 fn everything_gets_done_and_what_was_acknowledged_is_so_whichever_call_fails() {
     let directory = temporary();
-    let counts = record(directory.path(), 1).by_the_store();
-    let calls = counts.iter().filter(|(name, _)| !NOT_FAULTY.contains(&name.as_str()));
-    let faults: Vec<_> = calls.flat_map(|(name, count)| (1..=*count).map(move |n| (name.as_str(), n))).collect();
-    let chosen: Vec<_> = faults.iter().enumerate().skip(first()).step_by(every()).collect();
-    eprintln!("{FIRST}={}", first());
+    let recording = record(directory.path(), 1);
+    let mut faults = Vec::new();
+    for (call, n) in recording.by_the_store(steps::READY) {
+        let full = takes_room(call).then_some("ENOSPC");
+        let errors = [Some("EIO"), full].into_iter().flatten();
+        faults.extend(errors.map(|error| Fault { call: &call.name, n, error }));
+    }
+    if let Ok(only) = env::var(CALL) {
+        faults.retain(|fault| fault.call == only);
+    }
+    let mut names: BTreeMap<_, usize> = BTreeMap::new();
+    faults.iter().for_each(|fault| *names.entry(fault.call).or_default() += 1);
+    let chosen: Vec<_> = faults.iter().skip(first()).step_by(every()).collect();
+    eprintln!("{FIRST}={}, {} of {} faults: {names:?}", first(), chosen.len(), faults.len());
     let (next, felt) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
-        while let Some((at, (call, n))) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-            // A disk that is broken, and a disk that is full.
-            let error = if (at / every()).is_multiple_of(2) { "EIO" } else { "ENOSPC" };
-            felt.fetch_add(usize::from(fail(call, error, *n)), Ordering::Relaxed);
+        while let Some(fault) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+            felt.fetch_add(usize::from(fail(**fault)), Ordering::Relaxed);
         }
     };
     thread::scope(|scope| {
@@ -178,22 +188,35 @@ fn everything_gets_done_and_what_was_acknowledged_is_so_whichever_call_fails() {
         }
     });
     let felt = felt.into_inner();
-    eprintln!("{} of {} faults, of which a client felt {felt}: {counts:?}", chosen.len(), faults.len());
+    eprintln!("a client felt {felt} of them");
     assert!(felt > chosen.len() / 3, "faults do not hit the store");
 }
 
 /// Runs the program with a fault and sees that it comes to its end, and that all it was told is so. Whether the program
 /// noticed.
-fn fail(call: &str, error: &str, n: usize) -> bool {
+fn fail(fault: Fault<'_>) -> bool {
     let directory = temporary();
-    fs::create_dir(directory.path().join("store")).unwrap();
-    let ended = trace::inject(&the_program(directory.path(), 1), call, error, n);
+    let (store, log) = (directory.path().join("store"), directory.path().join("log"));
+    fs::create_dir(&store).unwrap();
+    // All of them take long, and it is syncs that a disk may forget.
+    let syncs = ["fsync", "fdatasync"].contains(&fault.call);
+    let calls = if syncs { trace::CALLS } else { fault.call };
+    let ended = trace::record(&the_program(directory.path(), 1), calls, &log, Some(fault));
     let said = fs::read_to_string(directory.path().join("says")).unwrap_or_default();
-    assert!(ended.success(), "{call} {n} failing with {error}: {said}");
+    assert!(ended.success(), "{fault:?}: {said}");
+    let recording = Recording::parse(&fs::read_to_string(log).unwrap());
+    assert!(recording.calls.iter().any(|call| call.injected), "{fault:?} was not made");
     let mut facts = Facts::default();
     said.lines().for_each(|line| facts.hear(&serde_json::from_str(line).unwrap()));
-    if let Err(wrong) = verify(&facts, &directory.path().join("store")) {
-        panic!("{call} {n} failing with {error}: {wrong}");
+    if syncs {
+        let mut disk = Disk::new(&store, None);
+        for event in &recording.events {
+            disk.follow(event, &recording);
+        }
+        let left = temporary();
+        disk.survivors(Survivors::None).write(left.path());
+        verify(&facts, left.path()).unwrap_or_else(|wrong| panic!("{fault:?}, then power lost: {wrong}"));
     }
+    verify(&facts, &store).unwrap_or_else(|wrong| panic!("{fault:?}: {wrong}"));
     said.contains("Failed")
 }

@@ -14,6 +14,8 @@ pub(crate) struct Call {
     pub(crate) arguments: Vec<String>,
     /// Negative if it failed.
     pub(crate) result: i64,
+    /// It failed because we wanted it to.
+    pub(crate) injected: bool,
 }
 
 /// The recording in its order. A call takes effect somewhere between the two.
@@ -29,35 +31,35 @@ pub(crate) struct Recording {
     pub(crate) events: Vec<Event>,
 }
 
+/// Calls whose failure says nothing, or that are not the store's.
+const NOT_FAULTY: [&str; 3] = ["close", "fcntl", "writev"];
+
 /// Everything that changes files or file descriptors, under all its names, whatever waits for the disk, and how the store
 /// looks at it.
-const CALLS: &str = "?open,openat,?openat2,?creat,close,?close_range,?dup,?dup2,dup3,fcntl,?mkdir,mkdirat,?link,linkat,\
+pub(crate) const CALLS: &str = "?open,openat,?openat2,?creat,close,?close_range,?dup,?dup2,dup3,fcntl,?mkdir,mkdirat,?link,linkat,\
     ?rename,?renameat,renameat2,?unlink,unlinkat,?rmdir,?symlink,symlinkat,write,pwrite64,writev,?pwritev,?pwritev2,\
     ?truncate,ftruncate,fallocate,?copy_file_range,?sendfile,splice,?chmod,fchmod,fchmodat,?fchmodat2,fsync,fdatasync,\
     ?sync_file_range,?syncfs,sync,msync,?io_uring_setup,flock,?fstat,?newfstatat,statx,getdents64,read,pread64";
 
-/// Runs a command and records it.
-pub(crate) fn record(command: &Command, log: &Path) -> ExitStatus {
-    let options = ["-f", "--seccomp-bpf", "-qq", "-xx", "-s", "100000000", "-e", "signal=none"];
-    under_strace(
-        command,
-        &[&options, ["-e", &format!("trace={CALLS}"), "-o", log.to_str().unwrap()].as_slice()].concat(),
-    )
+/// A call that fails without having been made: the n-th of this name, in each thread that makes so many.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault<'a> {
+    pub(crate) call: &'a str,
+    pub(crate) n: usize,
+    pub(crate) error: &'static str,
 }
 
-/// Runs a command of which the n-th call of this name in each thread fails without having been made.
-pub(crate) fn inject(command: &Command, call: &str, error: &str, n: usize) -> ExitStatus {
-    let inject = format!("inject={call}:error={error}:when={n}");
-    let trace = format!("trace={call}");
-    let options = ["-f", "--seccomp-bpf", "-qq", "-e", "signal=none", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-    under_strace(command, &options)
-}
-
-fn under_strace(command: &Command, options: &[&str]) -> ExitStatus {
+/// Runs a command and records these calls.
+pub(crate) fn record(command: &Command, calls: &str, log: &Path, fault: Option<Fault<'_>>) -> ExitStatus {
     let mut strace = Command::new("strace");
-    strace.args(options).arg(command.get_program()).args(command.get_args());
+    strace.args(["-f", "--seccomp-bpf", "-qq", "-xx", "-s", "100000000", "-e", "signal=none", "-o"]).arg(log);
+    strace.args(["-e", &format!("trace={calls}")]);
+    if let Some(Fault { call, n, error }) = fault {
+        strace.args(["-e", &format!("inject={call}:error={error}:when={n}")]);
+    }
+    strace.arg(command.get_program()).args(command.get_args());
     strace.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    strace.stdout(Stdio::null());
+    strace.stdout(Stdio::null()).stderr(Stdio::null());
     strace.status().unwrap_or_else(|error| panic!("strace: {error}"))
 }
 
@@ -88,7 +90,7 @@ impl Recording {
 
     fn enter(&mut self, thread: u32, text: &str) -> usize {
         let (name, arguments) = text.split_once('(').unwrap();
-        let call = Call { thread, name: name.to_owned(), arguments: split(arguments), result: -1 };
+        let call = Call { thread, name: name.to_owned(), arguments: split(arguments), result: -1, injected: false };
         self.calls.push(call);
         self.events.push(Event::Enter(self.calls.len() - 1));
         self.calls.len() - 1
@@ -101,22 +103,32 @@ impl Recording {
         one.arguments = split(arguments.trim_end().strip_suffix(')').unwrap());
         // A thread that ends in a call gets no result.
         one.result = result.split(' ').next().and_then(|it| it.parse().ok()).unwrap_or(-1);
+        one.injected = result.ends_with("(INJECTED)");
         self.events.push(Event::Exit(call));
     }
 
-    /// How often each call was made by the thread that made most of them: the one that the store works on.
-    pub(crate) fn by_the_store(&self) -> Vec<(String, usize)> {
-        let mut threads: HashMap<u32, Vec<&str>> = HashMap::new();
-        for call in &self.calls {
-            threads.entry(call.thread).or_default().push(&call.name);
+    /// What the thread that the store works on called since it last opened this path, each with how many calls of this name
+    /// it had made by then. No other thread made as many, so that a fault with this count hits no other.
+    pub(crate) fn by_the_store(&self, since: &str) -> Vec<(&Call, usize)> {
+        let marks = |call: &Call| call.name == "openat" && call.text(1) == since;
+        let mark = self.calls.iter().rposition(marks).unwrap();
+        let store = self.calls[mark].thread;
+        let (mut counts, mut others) = (HashMap::new(), HashMap::new());
+        let mut made = Vec::new();
+        for (at, call) in self.calls.iter().enumerate() {
+            let counts = if call.thread == store { &mut counts } else { others.entry(call.thread).or_default() };
+            let count: &mut usize = counts.entry(call.name.as_str()).or_default();
+            *count += 1;
+            if call.thread == store && at > mark {
+                made.push((call, *count));
+            }
         }
-        let mut counts = HashMap::new();
-        for name in threads.into_values().max_by_key(Vec::len).unwrap() {
-            *counts.entry(name.to_owned()).or_insert(0) += 1;
+        made.retain(|(call, _)| !NOT_FAULTY.contains(&call.name.as_str()));
+        for (Call { name, .. }, n) in &made {
+            let most = others.values().filter_map(|counts| counts.get(name.as_str())).max();
+            assert!(most.is_none_or(|most| most < n), "{name} {n} would fail elsewhere too: {most:?}");
         }
-        let mut counts: Vec<_> = counts.into_iter().collect();
-        counts.sort();
-        counts
+        made
     }
 }
 
@@ -182,7 +194,7 @@ fn a_trace_is_read_back_with_calls_of_several_threads_in_between() {
     let [open, write, sync, gather] = recording.calls.as_slice() else { panic!("{recording:?}") };
     assert_eq!((open.text(1).as_str(), open.has(2, "O_CLOEXEC"), open.result), ("/a", true, 3));
     assert_eq!((write.text(1).as_str(), write.number(2), write.thread), ("hi", 2, 8));
-    assert_eq!((sync.name.as_str(), sync.result), ("fsync", -1));
+    assert_eq!((sync.name.as_str(), sync.result, sync.injected), ("fsync", -1, true));
     assert_eq!(gather.text(1), "hi");
     let order = [0, 1, 2].map(|n| recording.events[n + 1].clone());
     assert_eq!(order, [Event::Exit(0), Event::Enter(1), Event::Enter(2)]);
