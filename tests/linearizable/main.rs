@@ -7,16 +7,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 mod checker;
-mod content;
-mod model;
-mod random;
+mod history;
 mod replica;
-mod request;
 mod turns;
 
 use std::{
     env,
-    fmt::Write as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -31,22 +27,14 @@ use marina_distribution::store::{
     metered::Verb,
 };
 
-use checker::check;
-use model::{State, ways};
-use random::Random;
+use history::{
+    Event, judge,
+    model::State,
+    random::Random,
+    request::{Answer, Request, Theme, prepared, request},
+};
 use replica::Replica;
-use request::{Answer, Request, Theme, request};
 use turns::{Defect, Turns};
-
-/// A request, and when it was made and answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Event {
-    client: usize,
-    called: usize,
-    returned: usize,
-    request: Request,
-    answer: Answer,
-}
 
 /// How many seeds, and how many requests each client makes.
 const SEEDS: u64 = 300;
@@ -68,16 +56,7 @@ impl Plan {
         let mut random = Random(seed);
         let theme = Theme::ALL[random.below(Theme::ALL.len())];
         let (clients, replicas) = (2 + random.below(3), 2 + random.below(2));
-        let mut prepared = Vec::new();
-        if random.chance(80) {
-            let upload = |blob| Request::Upload { repository: 0, blob };
-            prepared.extend([upload(0), upload(1)]);
-            if random.chance(50) {
-                let condition = None;
-                prepared.push(Request::Push { manifest: 0, tag: 0, condition });
-                prepared.push(Request::Push { manifest: 2, tag: 1, condition });
-            }
-        }
+        let prepared = prepared(&mut random);
         let faults = if random.chance(50) { 0 } else { 4 };
         Self { theme, clients, replicas, prepared, faults, random }
     }
@@ -154,24 +133,6 @@ async fn run(seed: u64, defect: Defect) -> (State, Vec<Event>) {
     let mut events: Vec<Event> = events.into_iter().flat_map(Result::unwrap).collect();
     events.sort_unstable_by_key(|event| event.called);
     (initial, events)
-}
-
-/// Whether one registry could have answered like that; why not.
-fn judge(initial: &State, events: &[Event]) -> Result<(), String> {
-    let mut calls = Vec::new();
-    for event in events {
-        let returned = (event.answer != Answer::Unclear).then_some(event.returned);
-        let ways = ways(event.request, &event.answer)?;
-        calls.push(checker::Call { called: event.called, returned, ways });
-    }
-    check(initial, &calls, State::is_settled).map_err(|at| {
-        let mut told = format!("from {initial:?}\n");
-        for (index, Event { client, called, returned, request, answer }) in events.iter().enumerate() {
-            let mark = if index == at { "  <== cannot be" } else { "" };
-            let _ = writeln!(told, "{called:3} to {returned:3}  client {client}  {request:?}: {answer:?}{mark}");
-        }
-        told
-    })
 }
 
 fn in_paused_time<T>(work: impl Future<Output = T>) -> T {

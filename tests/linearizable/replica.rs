@@ -15,7 +15,7 @@ use marina_distribution::{
     store::Store,
 };
 
-use crate::{
+use crate::history::{
     content::{BLOBS, CHUNKS, TAGS, blob, digest, manifest, manifest_of, need_of},
     request::{Answer, Condition, Request},
 };

@@ -16,7 +16,7 @@ use marina_distribution::store::{
 };
 use tokio::{sync::oneshot, task, time::sleep};
 
-use crate::random::Random;
+use crate::history::random::Random;
 
 /// How a store breaks its contract, to see that it would be noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The registry as one would wish it: a few sets and maps, and each request a few atomic steps upon them.
 
-use crate::{
+use super::{
     checker::{Step, Way},
     content::{CHUNKS, MANIFESTS, Need, REFERRER, TAGS, needs},
     request::{Answer, Condition, REPOSITORIES, Request},

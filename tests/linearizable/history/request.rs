@@ -1,6 +1,6 @@
 //! What a client may ask, and what it may be answered.
 
-use crate::{
+use super::{
     content::{CHUNKS, MANIFESTS, Need, TAGS},
     random::Random,
 };
@@ -83,6 +83,21 @@ pub(crate) enum Theme {
 
 impl Theme {
     pub(crate) const ALL: [Self; 5] = [Self::Tags, Self::Referrers, Self::Blobs, Self::Session, Self::All];
+}
+
+/// What is done before a history begins, one after the other.
+pub(crate) fn prepared(random: &mut Random) -> Vec<Request> {
+    let mut prepared = Vec::new();
+    if random.chance(80) {
+        let upload = |blob| Request::Upload { repository: 0, blob };
+        prepared.extend([upload(0), upload(1)]);
+        if random.chance(50) {
+            let condition = None;
+            prepared.push(Request::Push { manifest: 0, tag: 0, condition });
+            prepared.push(Request::Push { manifest: 2, tag: 1, condition });
+        }
+    }
+    prepared
 }
 
 pub(crate) fn request(theme: Theme, random: &mut Random) -> Request {
