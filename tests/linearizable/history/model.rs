@@ -201,7 +201,11 @@ fn about_the_session(request: Request, answer: &Answer) -> Result<Vec<Steps>, St
         }
         (Finish(blob), Answer::Absent) => {
             let ended = look(move |is| !is.is_open() && is.session.end != End::Finished(blob));
-            one(vec![ended, look(move |is| !is.held[0][blob]).after(1)])
+            let differently = vec![ended, look(move |is| !is.held[0][blob]).after(1)];
+            // Who reads other bytes than those that somebody else finishes as this cannot help with it.
+            let other = look(move |is| is.session.content != Some(blob));
+            let elsewhere = vec![other, look(|is| !is.is_open()).after(1), look(move |is| !is.held[0][blob]).after(2)];
+            Ok(vec![differently, elsewhere])
         }
         (Finish(blob), Answer::Unclear) => {
             Ok(vec![maybe_all(finish(blob), true), maybe_all(vec![end(End::Cancelled)], true)])
