@@ -3,6 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
 
 mod crash;
+#[path = "../linearizable/history/mod.rs"]
+mod history;
 mod memory;
 mod restart;
 mod server;
+mod together;
+mod wire;
