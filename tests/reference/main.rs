@@ -7,6 +7,7 @@ mod answer;
 mod ask;
 mod content;
 mod download;
+mod draw;
 mod registry;
 mod session;
 
@@ -23,8 +24,9 @@ use marina_distribution::{
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
 use answer::Answer;
-use ask::{Ask, At, Name, asks};
+use ask::{Ask, At, Name};
 use content::BLOBS;
+use draw::asks;
 use registry::Reference;
 
 /// How many sequences, unless `REFERENCE_CASES` says otherwise, and how long they are at most.
