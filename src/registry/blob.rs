@@ -166,7 +166,9 @@ impl Registry {
             // If we stop here nothing is held, and the reference in flight expires.
             match own.publish(self.store(), &over, &lifted.holder()).await? {
                 Written::Done => return Ok(true),
-                Written::Lost(_) | Written::Unclear(_) => deadline.again().await?,
+                Written::Lost(_) => deadline.again().await?,
+                // Perhaps it was held and a client has deleted it since; one mount does not undo that.
+                Written::Unclear(_) => return Err(Error::Busy),
             }
         }
     }
@@ -205,7 +207,9 @@ impl Registry {
                 // If we stop here the record may be new: a blob that nobody holds, which the pending entry leads to.
                 match register.publish(self.store(), &held, &record.holder()).await? {
                     Written::Done => return Ok(()),
-                    Written::Lost(_) | Written::Unclear(_) => {}
+                    Written::Lost(_) => {}
+                    // Perhaps it was held and a client has deleted it since; one upload does not undo that.
+                    Written::Unclear(_) => return Err(Error::Busy),
                 }
             }
             // A twin, a delete, or an expiry was here first. Start again, from the reads.

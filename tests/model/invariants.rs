@@ -3,7 +3,7 @@
 use crate::{
     explore::{Scenario, is_acknowledged},
     process::{Announced, Op, Outcome},
-    world::{D, Is, Key, MANIFESTS, State, TRIES, Value, get, names_blob, names_manifest, pending},
+    world::{D, Is, Key, MANIFESTS, State, TRIES, Value, get, names_blob, names_manifest, pending, target},
 };
 
 /// I1 to I5 of the registry.
@@ -36,7 +36,7 @@ pub(crate) fn always(scenario: &Scenario, state: &State, replied: &[Option<Outco
     }
     for tag in 0..2 {
         let tag = get(state, Key::Tag(tag));
-        if tag.is_live() && !get(state, Key::Manifest { repo: 0, manifest: tag.body() }).is_present() {
+        if tag.is_live() && !get(state, Key::Manifest { repo: 0, manifest: target(tag) }).is_present() {
             return Some(format!("I3 tag {tag:?} without manifest"));
         }
     }
@@ -72,6 +72,9 @@ pub(crate) fn at_the_end(scenario: &Scenario, state: &State, replied: &[Option<O
         // Somebody stopped half way: what it meant to do is to be done again.
         return None;
     }
+    if let Some(unexplained) = in_some_order(scenario, state, replied) {
+        return Some(unexplained);
+    }
     for (op, replied) in ops().zip(replied) {
         if !is_acknowledged(*replied) {
             continue;
@@ -89,7 +92,7 @@ pub(crate) fn at_the_end(scenario: &Scenario, state: &State, replied: &[Option<O
                     (0..2).filter(|tag| job.tags >> tag & 1 == 1 && !untags(*tag) && !comes_bare(job.manifest, *tag))
                 {
                     let points = get(state, Key::Tag(tag));
-                    let is_mine = points.is_live() && points.body() == job.manifest;
+                    let is_mine = points.is_live() && target(points) == job.manifest;
                     // Moved on by another push, and gone from there with what that pushed.
                     let goes = ops().any(|op| matches!(op, Op::Push(of) if of.tags >> tag & 1 == 1 && of.manifest != job.manifest && deletes(of.manifest)));
                     let is_moved = sets(tag) > 1 && points.is_live() || goes;
@@ -119,4 +122,83 @@ pub(crate) fn at_the_end(scenario: &Scenario, state: &State, replied: &[Option<O
         }
     }
     None
+}
+
+/// What a request does to one register, as its client sees it.
+#[derive(Clone, Copy)]
+enum Act {
+    Set(u8),
+    SetIf(u8, u8),
+    Remove,
+}
+
+/// A tag that points nowhere, a blob that is not held.
+const NOTHING: u8 = u8::MAX;
+
+impl Act {
+    fn on(self, content: u8) -> Option<u8> {
+        match self {
+            Self::Set(to) => Some(to),
+            Self::SetIf(condition, to) => (content == condition).then_some(to),
+            Self::Remove => (content != NOTHING).then_some(NOTHING),
+        }
+    }
+}
+
+/// Each tag and each holder is what one order of the requests makes of it, each done once. Not where deletes of manifests
+/// or collectors change it too.
+fn in_some_order(scenario: &Scenario, state: &State, replied: &[Option<Outcome>]) -> Option<String> {
+    let ops = || scenario.processes.iter().map(|process| process.op);
+    let acts = |act: &dyn Fn(Op) -> Option<Act>| -> Vec<(bool, Act)> {
+        let acts = ops().zip(replied).filter_map(|(op, replied)| Some((is_acknowledged(*replied), act(op)?)));
+        acts.collect()
+    };
+    if !ops().any(|op| matches!(op, Op::DeleteManifest(_) | Op::CollectManifest(_))) {
+        for tag in 0..2 {
+            let content = |state: &State| {
+                let tag = get(state, Key::Tag(tag));
+                if tag.is_live() { target(tag) } else { NOTHING }
+            };
+            let acts = acts(&|op| match op {
+                Op::Push(job) if job.repo == 0 && job.tags >> tag & 1 == 1 => Some(match job.condition {
+                    Some(condition) => Act::SetIf(condition, job.manifest),
+                    None => Act::Set(job.manifest),
+                }),
+                Op::DeleteTag(of) if of == tag => Some(Act::Remove),
+                _ => None,
+            });
+            if !leads(content(&scenario.start), content(state), &acts) {
+                return Some(format!("tag {tag}: no order of what was acknowledged leaves {}", content(state)));
+            }
+        }
+    }
+    if !ops().any(|op| matches!(op, Op::CollectHolder { .. })) {
+        for (repo, blob) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let content = |state: &State| if get(state, Key::Holder { repo, blob }).is_present() { 0 } else { NOTHING };
+            let acts = acts(&|op| match op {
+                Op::Upload { repo: to, blob: of, .. } | Op::Mount { to, blob: of, .. } => {
+                    ((to, of) == (repo, blob)).then_some(Act::Set(0))
+                }
+                Op::DeleteBlob { repo: from, blob: of } => ((from, of) == (repo, blob)).then_some(Act::Remove),
+                _ => None,
+            });
+            if !leads(content(&scenario.start), content(state), &acts) {
+                return Some(format!(
+                    "blob {repo}/{blob}: no order of what was acknowledged leaves {}",
+                    content(state)
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// Whether some order of all that must have been done, and some of the rest, leads from one content to the other.
+fn leads(from: u8, to: u8, acts: &[(bool, Act)]) -> bool {
+    let goes = |at: usize| {
+        let mut others = acts.to_vec();
+        let (_, act) = others.remove(at);
+        act.on(from).is_some_and(|next| leads(next, to, &others))
+    };
+    from == to && acts.iter().all(|(must, _)| !must) || (0..acts.len()).any(goes)
 }

@@ -14,9 +14,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use marina_distribution::store::{
-    Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
-    Store, Version, Versioned, memory::MemoryStore,
+use marina_distribution::{
+    oci::{Algorithm, Digest},
+    store::{
+        Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
+        Store, Version, Versioned, memory::MemoryStore,
+    },
 };
 use tokio::time::Instant;
 
@@ -24,7 +27,7 @@ use crate::{
     explore::Scenario,
     machine::Machine,
     process::{Announced, Op, Outcome, Process},
-    world::{self, Call, FAILED, FIRST, Is, State, Value},
+    world::{self, Call, FAILED, FIRST, Is, ON_CONDITION, OTHER, State, Value},
 };
 
 /// A verb and a kind of object.
@@ -39,6 +42,10 @@ pub(crate) enum Meddle {
     Rewritten(Is),
     /// A tombstone was left where nothing was.
     Fenced,
+    /// The tag points to something else, by a put with a condition or without.
+    Moved {
+        on_condition: bool,
+    },
     NotApplied,
     ReplyLost,
 }
@@ -94,6 +101,10 @@ fn model_reply(state: &mut State, call: Call, meddle: Option<Meddle>, announced:
     }
     if let (Some(Meddle::Fenced), Some(key)) = (meddle, key_of(call)) {
         world::set(state, key, Value::new(Is::Gone, 0, 0xd000));
+    }
+    if let (Some(Meddle::Moved { on_condition }), Some(key)) = (meddle, key_of(call)) {
+        let body = if on_condition { OTHER | ON_CONDITION } else { OTHER };
+        world::set(state, key, Value::new(Is::Live, body, 0xd000));
     }
     if meddle == Some(Meddle::NotApplied) {
         return FAILED;
@@ -224,6 +235,10 @@ impl Told {
                 assert_ne!(put, Put::Lost, "{key} is not absent");
                 work.await
             }
+            Some(Meddle::Moved { on_condition }) => {
+                move_tag(&self.below, key, on_condition).await;
+                work.await
+            }
             Some(Meddle::NotApplied) => failed(),
             Some(Meddle::ReplyLost) => work.await.and(failed()),
         }
@@ -238,16 +253,27 @@ fn parse(key: &str) -> Key {
 
 /// Writes a register anew by hand, in another state.
 pub(crate) async fn rewrite(store: &MemoryStore, key: &str, is: Is) {
-    let Versioned { bytes, version } = store.read(&parse(key)).await.unwrap().unwrap();
+    let bytes = store.read(&parse(key)).await.unwrap().unwrap().bytes;
     let (letter, rest) = match is {
         Is::Live => (b'l', &bytes[23..]),
         Is::Condemned => (b'c', &bytes[23..]),
         Is::Gone => (b'g', &[][..]),
         Is::Deleted | Is::Absent => (b'd', &[][..]),
     };
-    let written = [&[letter], NONCE.as_bytes(), rest].concat();
-    let put = store.put(&parse(key), Bytes::from(written), Condition::Replace(version)).await.unwrap();
-    assert_ne!(put, Put::Lost);
+    overwrite(store, key, [&[letter], NONCE.as_bytes(), rest].concat()).await;
+}
+
+async fn move_tag(store: &MemoryStore, key: &str, on_condition: bool) {
+    let elsewhere = Digest::of(Algorithm::Sha256, b"elsewhere");
+    let condition = if on_condition { r#","conditional":true"# } else { "" };
+    let target = format!(r#"{{"mediaType":"application/x","digest":"{elsewhere}","size":1{condition}}}"#);
+    overwrite(store, key, format!("l{NONCE}\n{target}").into_bytes()).await;
+}
+
+async fn overwrite(store: &MemoryStore, key: &str, bytes: Vec<u8>) {
+    let there = store.read(&parse(key)).await.unwrap();
+    let condition = there.map_or(Condition::Create, |there| Condition::Replace(there.version));
+    assert_ne!(store.put(&parse(key), Bytes::from(bytes), condition).await.unwrap(), Put::Lost);
 }
 
 /// Holds the model to the code: same rounds, same outcome.

@@ -88,6 +88,10 @@ pub(crate) enum Wrong {
     GivesWay,
     /// A push that starts again takes tags for set that went with its manifest.
     OneLife,
+    /// What may have been done is done again.
+    Twice,
+    /// A tag's put takes itself for overtaken by one that had a condition.
+    AnyOvertakes,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -98,9 +98,7 @@ async fn publish_blob(store: &Store, local: Local, repo: u8, blob: u8, from: Fro
         if held.is_live() && store.is(Wrong::NoTouch) {
             return Ok(Next::Done(Outcome::Acknowledged));
         }
-        if let Written::Done(_) = store.publish(holder, held, data).await? {
-            return Ok(Next::Done(Outcome::Acknowledged));
-        }
+        return over_or_again(store, local, store.publish(holder, held, data).await?);
     }
     Ok(store.again(local))
 }
@@ -189,10 +187,7 @@ async fn mount(store: &Store, local: Local, from: u8, to: u8, blob: u8) -> Steps
         store.delete(pending).await?;
         return Err(Outcome::Refused);
     }
-    match store.publish(own, over, lifted.body()).await? {
-        Written::Done(_) => Ok(Next::Done(Outcome::Acknowledged)),
-        Written::Lost(_) | Written::Unclear(_) => Ok(store.again(local)),
-    }
+    over_or_again(store, local, store.publish(own, over, lifted.body()).await?)
 }
 
 /// Deletes a tag, or a blob from a repository, for a client.
@@ -203,8 +198,14 @@ async fn delete(store: &Store, local: Local, key: Key) -> Steps<Next> {
         return Err(Outcome::Refused);
     }
     store.create(Key::Dropped).await?;
-    match store.write(key, seen, Is::Deleted, seen.body()).await? {
+    over_or_again(store, local, store.write(key, seen, Is::Deleted, seen.body()).await?)
+}
+
+/// The write that others see a request by. Where it may have been done it is not done twice.
+fn over_or_again(store: &Store, local: Local, written: Written) -> Steps<Next> {
+    match written {
         Written::Done(_) => Ok(Next::Done(Outcome::Acknowledged)),
+        Written::Unclear(_) if !store.is(Wrong::Twice) => Err(Outcome::Failed),
         Written::Lost(_) | Written::Unclear(_) => Ok(store.again(local)),
     }
 }

@@ -6,8 +6,6 @@ use crate::{
     world::{D, Is, Key},
 };
 
-const DELETE_BLOB: Op = Op::DeleteBlob { repo: 0, blob: 0 };
-const DELETE_TAG: Op = Op::DeleteTag(0);
 const CHILD: Op = Op::CollectManifest(D);
 
 fn old() -> Start {
@@ -101,6 +99,7 @@ fn tags() {
     scenario("delete the tag, push E:t", tagged, &[DELETE_TAG, push(E, 1)]).holds(44);
     scenario("two conditional pushes, delete", image, &[push_if(D, 1, NOTHING), push_if(E, 1, NOTHING), DELETE])
         .holds(2900);
+    scenario("conditional push, push", image, &[push_if(E, 1, NOTHING), push(D, 1)]).holds(110);
     scenario("conditional push, push, delete", tagged, &[push_if(E, 1, D), push(D, 1), DELETE]).holds(6000);
 }
 
@@ -155,14 +154,19 @@ fn several_blobs_and_indexes() {
 fn faults() {
     let (blob, tagged) = (Start::empty().blob(0), Start::tagged());
     let fails = |times, name, start, ops: &[Op]| scenario(name, start, ops).faults(times);
-    fails(1, "upload, one write fails, holders, bytes", new(), &[upload(0, 0), HOLDER, BYTES]).holds(1000);
+    fails(1, "upload, one write fails, holders, bytes", new(), &[upload(0, 0), HOLDER, BYTES]).holds(800);
     fails(2, "upload, two writes fail, bytes", new(), &[upload(0, 0), BYTES]).holds(2800);
     fails(1, "session, one write fails, expired, bytes", new(), &[finish(0), expire(0, 0), BYTES]).holds(56_000);
     fails(1, "push D:t, one write fails, delete", tagged, &[push(D, 1), DELETE]).holds(6000);
     fails(2, "push D:t, two writes fail, delete", tagged, &[push(D, 1), DELETE]).holds(64_000);
     fails(1, "push D:t, one write fails, expired, holders", blob, &[push(D, 1), expire(0, 0), HOLDER]).holds(20_000);
     fails(1, "push D:t, push E:t, one write fails", tagged, &[push(D, 1), push(E, 1)]).holds(1500);
-    fails(1, "mount, one write fails, holders of both", blob, &[mount(), HOLDER, collect(1, 0)]).holds(1600);
+    fails(1, "mount, one write fails, holders of both", blob, &[mount(), HOLDER, collect(1, 0)]).holds(1400);
+    fails(1, "upload, one write fails, blob deleted", new(), &[upload(0, 0), DELETE_BLOB]).holds(80);
+    fails(1, "mount, one write fails, blob deleted there", blob, &[mount(), DELETE_MOUNTED]).holds(60);
+    fails(1, "push D:t, one write fails, delete the tag", Start::image(), &[push(D, 1), DELETE_TAG]).holds(130);
+    let ops = [DELETE_TAG, push_if(E, 1, NOTHING)];
+    fails(1, "delete the tag, one write fails, conditional push", tagged, &ops).holds(140);
     let referrer = |name, ops: &[Op]| fails(1, name, Start::image(), ops).with_subject();
     referrer("referrer, one write fails, expired", &[push(D, 0), expire(0, 0)]).holds(6700);
     referrer("referrer, one write fails, delete", &[push(D, 0), DELETE]).holds(6000);

@@ -123,6 +123,10 @@ pub(crate) fn collect(repo: u8, blob: u8) -> Op {
 }
 
 pub(crate) const DELETE: Op = Op::DeleteManifest(D);
+pub(crate) const DELETE_TAG: Op = Op::DeleteTag(0);
+pub(crate) const DELETE_BLOB: Op = Op::DeleteBlob { repo: 0, blob: 0 };
+/// Of what [`mount`] makes repository 1 hold.
+pub(crate) const DELETE_MOUNTED: Op = Op::DeleteBlob { repo: 1, blob: 0 };
 pub(crate) const BYTES: Op = Op::CollectRecord(0);
 pub(crate) const HOLDER: Op = Op::CollectHolder { repo: 0, blob: 0 };
 pub(crate) const NOTHING: u8 = u8::MAX;

@@ -65,6 +65,14 @@ pub(crate) fn names_manifest(manifest: u8, child: u8) -> bool {
     (manifest, child) == (INDEX, D)
 }
 
+/// In the body of a tag, beside its manifest: it was set on a condition.
+pub(crate) const ON_CONDITION: u8 = 0x80;
+
+/// The manifest that a tag points to.
+pub(crate) fn target(tag: Value) -> u8 {
+    tag.body() & !ON_CONDITION
+}
+
 /// A content of a register: a state, a body (data key, header, target) and a nonce that makes it new. 0: absent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Value(pub(crate) u32);

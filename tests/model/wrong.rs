@@ -131,3 +131,33 @@ fn push_that_takes_tags_for_set_that_went_with_its_manifest() {
     let it = scenario("push that does not tell the lives of its manifest apart", start, &[DELETE, push(0, 3)]);
     it.wrong(1, Wrong::OneLife).breaks("manifest 0 was pushed, is there");
 }
+
+#[test]
+fn upload_that_may_have_been_done_and_is_done_again() {
+    let it = scenario("upload done twice around a delete", Start::empty(), &[upload(0, 0), DELETE_BLOB]);
+    it.faults(1).wrong(0, Wrong::Twice).breaks("blob 0/0: no order");
+}
+
+#[test]
+fn mount_that_may_have_been_done_and_is_done_again() {
+    let it = scenario("mount done twice around a delete", Start::empty().blob(0), &[mount(), DELETE_MOUNTED]);
+    it.faults(1).wrong(0, Wrong::Twice).breaks("blob 1/0: no order");
+}
+
+#[test]
+fn tag_that_may_have_been_set_and_is_set_again() {
+    let it = scenario("tag set twice around a delete", Start::image(), &[push(0, 1), DELETE_TAG]);
+    it.faults(1).wrong(0, Wrong::Twice).breaks("tag 0: no order");
+}
+
+#[test]
+fn tag_that_may_have_been_deleted_and_is_deleted_again() {
+    let it = scenario("one delete takes two tags", Start::tagged(), &[DELETE_TAG, push_if(E, 1, NOTHING)]);
+    it.faults(1).wrong(0, Wrong::Twice).breaks("tag 0: no order");
+}
+
+#[test]
+fn push_that_takes_itself_for_overtaken_by_one_with_a_condition() {
+    let it = scenario("overtaken by a condition", Start::image(), &[push_if(E, 1, NOTHING), push(0, 1)]);
+    it.wrong(1, Wrong::AnyOvertakes).breaks("tag 0: no order");
+}

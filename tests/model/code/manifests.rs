@@ -18,15 +18,24 @@ async fn pushes_are_as_modelled() {
     same("two tags", &alone(blob(), pushes(D, 3)), &[], Code::with_blob().await.push(&[], both).await);
 
     let listed = Start::tagged().put(Key::Catalog, Is::Live, 0);
-    let scripts: [Script; 9] = [
+    let scripts: [Script; 17] = [
         &[],
         &[(PUT_MANIFEST, 0, Meddle::Rewritten(Is::Live))],
         &[(PUT_MANIFEST, 0, Meddle::Rewritten(Is::Deleted))],
         &[(PUT_MANIFEST, 0, Meddle::NotApplied)],
         &[(PUT_MANIFEST, 0, Meddle::ReplyLost)],
         &[(PUT_TAG, 0, Meddle::Rewritten(Is::Live))],
-        &[(PUT_TAG, 0, Meddle::Rewritten(Is::Deleted)), (("read", "manifest"), 1, Meddle::Rewritten(Is::Deleted))],
+        &[(PUT_TAG, 0, Meddle::Rewritten(Is::Deleted)), (READ_MANIFEST, 1, Meddle::Rewritten(Is::Deleted))],
         &[(PUT_TAG, 0, Meddle::ReplyLost)],
+        &[(PUT_TAG, 0, Meddle::Moved { on_condition: false })],
+        &[(PUT_TAG, 0, Meddle::Moved { on_condition: true })],
+        // Unclear: it may have happened before what is read back.
+        &[(PUT_TAG, 0, Meddle::ReplyLost), (READ_TAG, 1, Meddle::Rewritten(Is::Deleted))],
+        &[(PUT_TAG, 0, Meddle::NotApplied), (READ_TAG, 1, Meddle::Rewritten(Is::Live))],
+        &[(PUT_TAG, 0, Meddle::ReplyLost), (READ_TAG, 1, Meddle::Moved { on_condition: false })],
+        &[(PUT_TAG, 0, Meddle::ReplyLost), (READ_TAG, 1, Meddle::Moved { on_condition: true })],
+        &[(PUT_MANIFEST, 0, Meddle::ReplyLost), (READ_MANIFEST, 1, Meddle::Rewritten(Is::Live))],
+        &[(PUT_MANIFEST, 0, Meddle::ReplyLost), (READ_MANIFEST, 1, Meddle::Rewritten(Is::Deleted))],
         &[(PUT_PENDING, 0, Meddle::ReplyLost)],
     ];
     for script in scripts {
@@ -56,13 +65,17 @@ async fn pushes_are_as_modelled() {
 #[tokio::test(start_paused = true)]
 async fn deletes_are_as_modelled() {
     let delete = Op::DeleteManifest(D);
-    let scripts: [Script; 6] = [
+    let scripts: [Script; 9] = [
         &[],
         &[(PUT_MANIFEST, 0, Meddle::Rewritten(Is::Live))],
-        &[(("read", "manifest"), 1, Meddle::Rewritten(Is::Live))],
+        &[(READ_MANIFEST, 1, Meddle::Rewritten(Is::Live))],
         &[(PUT_TAG, 0, Meddle::Rewritten(Is::Live))],
         &[(PUT_MANIFEST, 0, Meddle::Rewritten(Is::Deleted))],
         &[(PUT_MANIFEST, 0, Meddle::ReplyLost)],
+        // Unclear, of a tag and of the manifest: read all of it again.
+        &[(PUT_TAG, 0, Meddle::ReplyLost), (READ_TAG, 1, Meddle::Rewritten(Is::Deleted))],
+        &[(PUT_MANIFEST, 0, Meddle::NotApplied), (READ_MANIFEST, 2, Meddle::Rewritten(Is::Live))],
+        &[(PUT_MANIFEST, 0, Meddle::ReplyLost), (READ_MANIFEST, 2, Meddle::Rewritten(Is::Deleted))],
     ];
     for script in scripts {
         let code = Code::with_image(false, &["t"]).await;
@@ -73,8 +86,14 @@ async fn deletes_are_as_modelled() {
     let code = Code::with_image(true, &["t", "u"]).await;
     same("a referrer of two tags", &alone(both, delete).with_subject(), &[], code.delete(&[], true).await);
 
-    let scripts: [Script; 3] =
-        [&[], &[(PUT_TAG, 0, Meddle::Rewritten(Is::Live))], &[(PUT_TAG, 0, Meddle::Rewritten(Is::Deleted))]];
+    let scripts: [Script; 6] = [
+        &[],
+        &[(PUT_TAG, 0, Meddle::Rewritten(Is::Live))],
+        &[(PUT_TAG, 0, Meddle::Rewritten(Is::Deleted))],
+        &[(PUT_TAG, 0, Meddle::NotApplied), (READ_TAG, 1, Meddle::Rewritten(Is::Live))],
+        &[(PUT_TAG, 0, Meddle::ReplyLost), (READ_TAG, 1, Meddle::Rewritten(Is::Deleted))],
+        &[(PUT_TAG, 0, Meddle::ReplyLost), (READ_TAG, 1, Meddle::Moved { on_condition: true })],
+    ];
     for script in scripts {
         let code = Code::with_image(false, &["t"]).await;
         let tag = Tag::parse("t").unwrap();

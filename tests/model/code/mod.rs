@@ -206,6 +206,9 @@ const PUT_HOLDER: Step = ("put", "holder");
 const PUT_RECORD: Step = ("put", "record");
 const PUT_MANIFEST: Step = ("put", "manifest");
 const PUT_TAG: Step = ("put", "tag");
+const READ_HOLDER: Step = ("read", "holder");
+const READ_MANIFEST: Step = ("read", "manifest");
+const READ_TAG: Step = ("read", "tag");
 const PUT_PENDING: Step = ("put", "pending");
 const UPLOAD: Op = Op::Upload { repo: 0, blob: 0, from: From::Attempt };
 

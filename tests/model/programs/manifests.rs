@@ -4,7 +4,7 @@ use futures_util::future::{join, join_all};
 
 use crate::{
     process::{Job, Local, Next, Outcome, Steps, Store, Written, Wrong},
-    world::{Call, D, Is, Key, LOST, MANIFESTS, Value, names_blob, names_manifest},
+    world::{Call, D, Is, Key, LOST, MANIFESTS, ON_CONDITION, Value, names_blob, names_manifest, target},
 };
 
 /// What a manifest's register says beside its bytes: the tags of its header, and which life of it this is.
@@ -65,7 +65,7 @@ pub(super) async fn push_once(store: &Store, local: Local, job: Job, completes: 
         return Ok(Pushed::Again(Local { passed: false, tags: job.tags, ..local }));
     }
     if let Some(condition) = job.condition {
-        let is = |tag: Value| if tag.is_live() { tag.body() } else { u8::MAX };
+        let is = |tag: Value| if tag.is_live() { target(tag) } else { u8::MAX };
         if tags.iter().any(|(_, tag)| is(*tag) != condition) {
             return Err(Outcome::Refused);
         }
@@ -137,17 +137,17 @@ async fn look(store: &Store, job: Job) -> Steps<bool> {
 
 /// The tag, as a bit, if it has to be tried again.
 async fn set_tag(store: &Store, job: Job, tag: u8, seen: Value) -> Steps<u8> {
-    match store.publish(Key::Tag(tag), seen, job.manifest).await? {
+    let ours = if job.condition.is_some() { job.manifest | ON_CONDITION } else { job.manifest };
+    // Another put came, and this one took effect just before it.
+    let overtakes = |now: Value| {
+        let holds_after_ours = now.body() & ON_CONDITION == 0 || store.is(Wrong::AnyOvertakes);
+        let is_new = target(now) != job.manifest && !(seen.is_live() && seen.body() == now.body());
+        now.is_live() && job.condition.is_none() && holds_after_ours && is_new
+    };
+    match store.publish(Key::Tag(tag), seen, ours).await? {
         Written::Done(_) => Ok(0),
-        Written::Unclear(_) if job.condition.is_some() => Err(Outcome::Failed),
-        Written::Lost(now) | Written::Unclear(now)
-            if job.condition.is_none()
-                && now.is_live()
-                && now.body() != job.manifest
-                && !(seen.is_live() && seen.body() == now.body()) =>
-        {
-            Ok(0)
-        }
+        Written::Lost(now) | Written::Unclear(now) if overtakes(now) => Ok(0),
+        Written::Unclear(_) if !store.is(Wrong::Twice) => Err(Outcome::Failed),
         Written::Lost(_) | Written::Unclear(_) => Ok(1 << tag),
     }
 }
@@ -206,7 +206,7 @@ pub(super) async fn delete(store: &Store, local: Local, manifest: u8) -> Steps<N
 }
 
 async fn take_tag(store: &Store, manifest: u8, tag: u8, found: Value) -> Steps<bool> {
-    let points = found.is_live() && found.body() == manifest;
+    let points = found.is_live() && target(found) == manifest;
     let written = if found.is_live() && !points {
         if store.is(Wrong::NoTagFence) {
             return Ok(true);
