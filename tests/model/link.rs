@@ -71,22 +71,36 @@ impl Meddler {
     }
 }
 
-/// What the model does, and how it ends.
+/// What the processes of the model do, one after the other, and how the last one ends.
 pub(crate) fn by_model(scenario: &Scenario, script: Script) -> (Rounds, Option<Outcome>) {
     let rules = Rc::new(scenario.rules(false));
-    let mut machine = Machine::new(0, scenario.processes[0], Rc::clone(&rules));
     let (mut state, mut meddler) = (scenario.start, Meddler::new(script));
-    let (mut at, mut rounds) = (state[FIRST], Vec::new());
+    let (mut rounds, mut outcome) = (Vec::new(), None);
+    for (process, me) in scenario.processes.iter().zip(0..) {
+        let machine = Machine::new(me, *process, Rc::clone(&rules));
+        outcome = to_the_end(machine, &mut state, &mut meddler, &rules.announced, &mut rounds);
+    }
+    (rounds, outcome)
+}
+
+fn to_the_end(
+    mut machine: Machine,
+    state: &mut State,
+    meddler: &mut Meddler,
+    announced: &[Announced],
+    rounds: &mut Rounds,
+) -> Option<Outcome> {
+    let mut at = state[FIRST];
     loop {
         let waiting = machine.nodes[at as usize].waiting.clone();
         if waiting.is_empty() {
-            return (rounds, machine.nodes[at as usize].replied);
+            return machine.nodes[at as usize].replied;
         }
         let mut round = Vec::new();
         for (id, call) in waiting {
             round.push(step(call));
             let meddle = meddler.at(step(call));
-            let reply = model_reply(&mut state, call, meddle, &rules.announced);
+            let reply = model_reply(state, call, meddle, announced);
             at = machine.step(at, id, reply);
         }
         round.sort_unstable();
@@ -120,6 +134,7 @@ fn key_of(call: Call) -> Option<world::Key> {
         | Call::Head(key)
         | Call::Open(key)
         | Call::Put { key, .. }
+        | Call::DeleteIf { key, .. }
         | Call::Delete(key) => Some(key),
         Call::List(_) | Call::PutPart(_) | Call::Complete(_) | Call::Abort(_) => None,
     }
@@ -132,6 +147,7 @@ fn step(call: Call) -> Step {
         Call::Open(key) => ("open", kind(key)),
         Call::Put { key, .. } => ("put", kind(key)),
         Call::Delete(key) => ("delete", kind(key)),
+        Call::DeleteIf { key, .. } => ("delete if", kind(key)),
         Call::PutPart(_) => ("put part", "data"),
         Call::Complete(_) => ("complete", "data"),
         Call::Abort(_) => ("abort", "data"),

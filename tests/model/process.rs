@@ -39,6 +39,8 @@ pub(crate) enum Op {
         session: u8,
         blob: u8,
     },
+    /// What is left of an expired session, long after.
+    RemoveMark(u8),
     CollectHolder {
         repo: u8,
         blob: u8,

@@ -21,6 +21,7 @@ pub(crate) async fn run(store: Store, op: Op, local: Local) -> Next {
         Op::DeleteManifest(manifest) => manifests::delete(&store, local, manifest).await,
         Op::Expire { process, tries } => expiry::reference(&store, local, process, tries).await,
         Op::ExpireSession { session, blob } => expiry::session(&store, local, session, blob).await,
+        Op::RemoveMark(session) => expiry::mark(&store, session).await,
         Op::CollectHolder { repo, blob } => collector::holder(&store, repo, blob).await,
         Op::CollectRecord(blob) => collector::record(&store, blob).await,
         Op::CollectManifest(manifest) => collector::manifest(&store, manifest).await,

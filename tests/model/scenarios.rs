@@ -118,6 +118,10 @@ pub(crate) fn expire_session(session: u8) -> Op {
     Op::ExpireSession { session, blob: 0 }
 }
 
+pub(crate) fn remove_mark(session: u8) -> Op {
+    Op::RemoveMark(session)
+}
+
 pub(crate) fn collect(repo: u8, blob: u8) -> Op {
     Op::CollectHolder { repo, blob }
 }

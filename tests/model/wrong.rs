@@ -161,3 +161,9 @@ fn push_that_takes_itself_for_overtaken_by_one_with_a_condition() {
     let it = scenario("overtaken by a condition", Start::image(), &[push_if(E, 1, NOTHING), push(0, 1)]);
     it.wrong(1, Wrong::AnyOvertakes).breaks("tag 0: no order");
 }
+
+#[test]
+fn mark_of_a_session_removed_while_a_finisher_may_still_come() {
+    let ops = [finish(0), expire(0, 0), expire_session(0), remove_mark(0)];
+    scenario("mark removed while a finisher may come", Start::empty().session(0), &ops).breaks("I2");
+}

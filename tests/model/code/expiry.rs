@@ -1,6 +1,11 @@
 //! What was begun and never ended, two days later.
 
 use super::*;
+use crate::{
+    process::Process,
+    programs::{EXPIRED, FINISHED},
+    world::of_session,
+};
 
 /// A reference in flight whose process is number 5 and dead.
 fn died(start: Start, announced: Announced) -> Scenario {
@@ -29,9 +34,52 @@ async fn expiries_are_as_modelled() {
         let scenario = died(start, pushed).with_subject();
         same(&format!("a push that died after {calls} calls"), &scenario, &[], code.expire().await);
     }
+}
 
+const EXPIRE_SESSION: Op = Op::ExpireSession { session: 0, blob: 0 };
+
+#[tokio::test(start_paused = true)]
+async fn expiries_of_sessions_are_as_modelled() {
     let code = Code::new().await;
     code.session(PARTS).await;
-    let expires = Op::ExpireSession { session: 0, blob: 0 };
-    same("a session", &alone(Start::empty().session(0), expires), &[], code.expire().await);
+    same("a session", &alone(Start::empty().session(0), EXPIRE_SESSION), &[], code.expire().await);
+    let marked = Start::empty().put(Key::End(0), Is::Live, EXPIRED);
+    same("what is left of it, long after", &alone(marked, Op::RemoveMark(0)), &[], code.expire_at(96).await);
+
+    let code = Code::new().await;
+    let id = code.session(PARTS).await;
+    code.registry.cancel_upload(&repo("a"), id).await.unwrap();
+    let cancelled = alone(Start::empty().session(0).put(Key::End(0), Is::Live, 0), EXPIRE_SESSION);
+    same("a cancelled one", &cancelled, &[], code.expire().await);
+
+    let code = Code::new().await;
+    let id = code.registry.start_upload(&repo("a"), Algorithm::Sha256);
+    code.registry.finish(&repo("a"), id, &digest(BLOB), chunk(BLOB)).await.unwrap();
+    let small = alone(blob().put(Key::End(0), Is::Live, FINISHED), EXPIRE_SESSION);
+    same("a finished one without parts", &small, &[], code.clean().await.expire().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn expiries_of_finished_sessions_are_as_modelled() {
+    let Key::Data(data) = of_session(0) else { panic!("it is of a session") };
+    let open = Start::empty().session(0);
+    let complete = Start::empty().put(Key::Journal(0), Is::Live, 0).put(of_session(0), Is::Live, 0);
+    let recorded = complete.put(Key::Record(0), Is::Live, data);
+    let held = recorded.put(Key::Holder { repo: 0, blob: 0 }, Is::Live, data);
+    // A cold finisher that dies after it has taken the end, completed the bytes, recorded them; and one that does not.
+    for (calls, start) in [(4, open), (5, complete), (6, recorded), (7, held)] {
+        let code = Code::new().await;
+        let id = code.session(PARTS).await;
+        let finished = code.dying(calls).await.finish(&repo("a"), id, &digest(PARTS), chunk(b"")).await;
+        assert_eq!(finished.is_ok(), calls == 7);
+
+        // The round that meets the reference in flight leaves the bytes, and gives up the reference.
+        let brings = Announced::Blob { repo: 0, blob: 0, brings: Brings::Session(0) };
+        let mut first = died(start.put(Key::End(0), Is::Live, FINISHED), brings).tries(1);
+        first.processes.insert(0, Process { op: EXPIRE_SESSION, wrong: None });
+        same(&format!("a finisher, {calls} calls"), &first, &[], code.expire().await);
+        // The bytes go with the next one, if nothing names them.
+        let next = alone(start.put(Key::End(0), Is::Live, EXPIRED | FINISHED), EXPIRE_SESSION);
+        same(&format!("a finisher, {calls} calls, the next round"), &next, &[], code.expire().await);
+    }
 }

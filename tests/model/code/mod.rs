@@ -182,7 +182,11 @@ impl Code {
     }
 
     async fn expire(&self) -> (Rounds, Outcome) {
-        let later = Self::at(48, self.below.clone()).await;
+        self.expire_at(48).await
+    }
+
+    async fn expire_at(&self, hours: u64) -> (Rounds, Outcome) {
+        let later = Self::at(hours, self.below.clone()).await;
         later.run(&[], async |registry| ends(&registry.expire().await)).await
     }
 

@@ -84,10 +84,14 @@ pub(super) async fn session(store: &Store, local: Local, session: u8, blob: u8) 
     let key = Key::End(session);
     let listed = store.simply(Call::List(List::Session(session))).await;
     let end = if listed & 1 == 1 { store.read(key).await } else { Value::ABSENT };
-    if listed & 2 == 0 {
+    // Without a journal it had no parts.
+    let has_parts = listed & 2 == 2;
+    if has_parts {
+        store.read(Key::Journal(session)).await;
+    }
+    if !has_parts && end == Value::ABSENT {
         return Err(Outcome::Refused);
     }
-    store.read(Key::Journal(session)).await;
     let finished = if end.is_live() && end.body() & EXPIRED != 0 {
         end.body() & FINISHED != 0
     } else {
@@ -98,31 +102,44 @@ pub(super) async fn session(store: &Store, local: Local, session: u8, blob: u8) 
         }
         finished
     };
-    if finished {
-        let flying = store.simply(Call::List(List::PendingBlobs(blob))).await;
-        for id in (0..32).filter(|id| flying >> id & 1 == 1) {
-            let is_there = store.read(Key::Pending(id)).await != Value::ABSENT;
-            if is_there && is_of(store, id, session) && !store.is(Wrong::NoWait) {
-                return Ok(store.again(local));
+    if has_parts {
+        if finished && !store.is(Wrong::NoWait) {
+            let flying = store.simply(Call::List(List::PendingBlobs(blob))).await;
+            for id in (0..32).filter(|id| flying >> id & 1 == 1) {
+                let is_there = store.read(Key::Pending(id)).await != Value::ABSENT;
+                if is_there && is_of(store, id, session) {
+                    return Ok(store.again(local));
+                }
             }
         }
-        if !names(store.look(Key::Record(blob)).await, of_session(session)) {
+        store.simply(Call::Abort(session)).await;
+        if finished && !names(store.look(Key::Record(blob)).await, of_session(session)) {
             store.delete(of_session(session)).await?;
         }
     }
-    store.simply(Call::Abort(session)).await;
-    forget(store, session).await
+    store.simply(Call::List(List::Session(session))).await;
+    if has_parts {
+        store.delete(Key::Journal(session)).await?;
+    }
+    Ok(Next::Done(Outcome::Acknowledged))
+}
+
+/// Removes the mark that is left of a session. The one step that is safe only because it comes so late: whoever still
+/// takes the session for open would find nothing that says no.
+pub(super) async fn mark(store: &Store, session: u8) -> Steps<Next> {
+    let key = Key::End(session);
+    let listed = store.simply(Call::List(List::Session(session))).await;
+    if listed != 1 || store.read(key).await.body() & EXPIRED == 0 {
+        return Err(Outcome::Refused);
+    }
+    store.simply(Call::List(List::Session(session))).await;
+    let over = store.read(key).await;
+    store.simply(Call::DeleteIf { key, over }).await;
+    Ok(Next::Done(Outcome::Acknowledged))
 }
 
 /// Whether a reference in flight is of a finisher of the session, who may still publish its bytes.
 fn is_of(store: &Store, pending: u8, session: u8) -> bool {
     let announced = store.rules.announced[usize::from(pending / TRIES)];
     matches!(announced, Announced::Blob { brings: Brings::Session(of), .. } if of == session)
-}
-
-/// Removes the journal; the end stays.
-async fn forget(store: &Store, session: u8) -> Steps<Next> {
-    store.simply(Call::List(List::Session(session))).await;
-    store.delete(Key::Journal(session)).await?;
-    Ok(Next::Done(Outcome::Acknowledged))
 }
