@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use marina_distribution::{
     oci::{Algorithm, Digest, Repository},
-    registry::{Chunk, Registry, SessionId, Settings},
+    registry::{Chunk, Error, Registry, SessionId, Settings},
     store::{
         Span, Store,
         faulty::{Fault, Faulty},
@@ -50,7 +50,7 @@ async fn read(registry: &Registry, digest: &Digest) -> Vec<u8> {
     whole
 }
 
-// PUSH-17
+// PUSH-17, CHUNK-9
 #[tokio::test]
 async fn finishing_again_succeeds_wherever_the_replica_died_that_was_at_it() {
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
@@ -67,6 +67,15 @@ async fn finishing_again_succeeds_wherever_the_replica_died_that_was_at_it() {
                 let dying = registry(Arc::new(Faulty::new(Arc::clone(&store), dies))).await;
                 let digest = Digest::of(algorithm, BYTES);
                 let done = dying.finish(&repository(), id, &digest, chunk(&BYTES[sent..])).await;
+
+                let status = survivor.upload_status(&repository(), id).await;
+                if survivor.stat_blob(&repository(), &digest).await.is_ok() {
+                    assert!(matches!(status, Err(Error::UploadUnknown)), "{status:?}");
+                } else {
+                    // The client that asks where it stands may go on.
+                    let received = usize::try_from(status.unwrap().received).unwrap();
+                    assert!((sent..=BYTES.len()).contains(&received), "{received} of {sent}");
+                }
 
                 let again = survivor.finish(&repository(), id, &digest, chunk(&BYTES[sent..])).await;
                 assert!(again.is_ok(), "{algorithm}, {sent} sent before, dead after call {calls}: {again:?}");

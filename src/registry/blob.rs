@@ -78,6 +78,11 @@ impl Registry {
         blob(repository, digest, holder.live())
     }
 
+    /// Whether [`Registry::stat_blob`] finds it.
+    pub(crate) async fn holds(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        Ok(layout::holder(digest, repository).read(self.store()).await?.live().is_some())
+    }
+
     /// A blob to read, also one that is condemned.
     pub async fn find_blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob> {
         let holder = layout::holder(digest, repository).read(self.store()).await?;

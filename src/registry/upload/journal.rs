@@ -238,6 +238,14 @@ impl Read {
     pub(crate) fn is_open(&self) -> bool {
         matches!(self.end.state, State::Absent)
     }
+
+    /// What the session was, or is about to be, published as.
+    pub(crate) fn finished_as(&self) -> Option<Digest> {
+        match &self.end.state {
+            State::Live(End::Finished { digest, .. }) => Some(*digest),
+            _ => None,
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]

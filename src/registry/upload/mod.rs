@@ -65,8 +65,14 @@ pub enum Whole {
 impl Registry {
     /// Where the next byte goes. Changes nothing.
     pub async fn upload_status(&self, repository: &Repository, id: SessionId) -> Result<Progress> {
-        let read = self.open_session(repository, id).await?;
-        Ok(Progress { id, received: read.journal.received() })
+        let issued = self.session_key.check(repository, id).ok_or(Error::UploadUnknown)?;
+        let read = self.load(id, issued).await?;
+        // A finish that failed half-way may be sent again, and goes on from where the session stands.
+        let goes_on = match read.finished_as() {
+            Some(digest) => !self.holds(repository, &digest).await?,
+            None => read.is_open(),
+        };
+        if goes_on { Ok(Progress { id, received: read.journal.received() }) } else { Err(Error::UploadUnknown) }
     }
 
     /// Appends a chunk. All of it or, as far as the offset says, none.
@@ -147,7 +153,8 @@ impl Registry {
     pub async fn cancel_upload(self: &Arc<Self>, repository: &Repository, id: SessionId) -> Result<()> {
         let (this, repository) = (Arc::clone(self), repository.clone());
         self.run(async move {
-            let read = this.open_session(&repository, id).await?;
+            let issued = this.session_key.check(&repository, id).ok_or(Error::UploadUnknown)?;
+            let read = this.load_open(id, issued).await?;
             if this.discard(id, read.journal.upload.as_ref(), None).await? { Ok(()) } else { Err(Error::UploadUnknown) }
         })
         .await
@@ -244,9 +251,8 @@ impl Registry {
         digest: &Digest,
         read: Read,
     ) -> Result<bool> {
-        match self.stat_blob(repository, digest).await {
-            Err(Error::BlobUnknown(_)) => {}
-            found => return found.map(|_| true),
+        if self.holds(repository, digest).await? {
+            return Ok(true);
         }
         let Read { end, journal } = read;
         let (State::Live(ours @ End::Finished { digest: theirs, .. }), Some(upload)) = (&end.state, journal.upload)
@@ -331,11 +337,6 @@ impl Registry {
             self.store().abort(upload).await?;
         }
         Ok(true)
-    }
-
-    async fn open_session(&self, repository: &Repository, id: SessionId) -> Result<Read> {
-        let issued = self.session_key.check(repository, id).ok_or(Error::UploadUnknown)?;
-        self.load_open(id, issued).await
     }
 
     async fn load_open(&self, id: SessionId, issued: session::Issued) -> Result<Read> {

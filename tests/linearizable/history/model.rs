@@ -69,6 +69,15 @@ impl State {
         self.session.end == End::Open
     }
 
+    /// It is open, or was finished and what that published is not held: then it can be finished again.
+    fn goes_on(&self) -> bool {
+        match self.session.end {
+            End::Open => true,
+            End::Finished(blob) => !self.held[0][blob],
+            End::Cancelled => false,
+        }
+    }
+
     /// What can be finished as this: all that was accepted, or what a replica remembers of it.
     fn can_be_finished_as(&self, blob: usize) -> bool {
         match self.session.end {
@@ -185,8 +194,9 @@ fn about_the_session(request: Request, answer: &Answer) -> Result<Vec<Steps>, St
         (Append(chunk), &Answer::OutOfOrder(received)) => {
             one(vec![look(move |is| is.is_open() && is.received() == received && received != CHUNKS[chunk].0)])
         }
-        (Status, &Answer::Received(received)) => one(vec![look(move |is| is.is_open() && is.received() == received)]),
-        (Append(_) | Status | Cancel, Answer::Absent) => one(vec![look(|is| !is.is_open())]),
+        (Status, &Answer::Received(received)) => one(vec![look(move |is| is.goes_on() && is.received() == received)]),
+        (Status, Answer::Absent) => one(vec![look(|is| !is.goes_on())]),
+        (Append(_) | Cancel, Answer::Absent) => one(vec![look(|is| !is.is_open())]),
         (Cancel, Answer::Done | Answer::Unclear) => {
             one(maybe_all(vec![act(State::is_open, |is| is.session.end = End::Cancelled)], unclear))
         }
