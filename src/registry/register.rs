@@ -205,11 +205,15 @@ impl<T: Value> State<T> {
             let value = (bytes.get(start) == Some(&b'\n')).then(|| bytes.slice(start + 1..)).and_then(T::decode);
             value.ok_or("has no readable value")
         };
+        let gone = |by_client| {
+            let bare = rest.len() == Nonce::LENGTH;
+            bare.then_some(Self::Gone { by_client }).ok_or("is gone and has a value")
+        };
         let state = match state {
             b'l' => Self::Live(value()?),
             b'c' => Self::Condemned(value()?),
-            b'g' => Self::Gone { by_client: false },
-            b'd' => Self::Gone { by_client: true },
+            b'g' => gone(false)?,
+            b'd' => gone(true)?,
             _ => return Err("is in no known state"),
         };
         Ok((nonce, state))

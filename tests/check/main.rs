@@ -128,6 +128,7 @@ async fn what_cannot_be_read_is_named_once_whatever_relies_on_it() {
         let edit = |from: &str, to: &str| Edit(at.clone(), from.into(), to.into());
         expect_at(&fixture, edit("l", ""), Invariant::Object, "has no nonce").await;
         expect_at(&fixture, edit("l", "x"), Invariant::Object, "is in no known state").await;
+        expect_at(&fixture, edit("l", "g"), Invariant::Object, "is gone and has a value").await;
         expect_at(&fixture, edit("{", ""), Invariant::Object, "has no readable value").await;
     }
     for prefix in ["pending/sha256/", "pending/"] {
