@@ -19,6 +19,10 @@ lint:
 deny:
     cargo deny --locked check
 
+# Looks for inputs that break a property of src/fuzz.rs: of TARGET or of all, for SECONDS each
+fuzz TARGET="" SECONDS="3":
+    fuzz/run {{ quote(TARGET) }} {{ SECONDS }}
+
 # The official conformance suite (PORT, DATA_DIR and RUNS in the environment)
 conformance:
     ./run_conformance_tests.sh

@@ -10,6 +10,8 @@ use bytesize::ByteSize;
 use tracing_subscriber::filter::Targets;
 
 mod command;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod sources;
 mod value;
 

@@ -14,6 +14,9 @@
 //! * [`server`]: listens, drains, logs.
 
 pub mod config;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod http;
 pub mod oci;
 pub mod registry;

@@ -72,8 +72,12 @@ pub(super) fn environment(
 /// What a file says.
 pub(super) fn file(path: &Path) -> Result<Layer, Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    let origin = |at: usize| Origin::File { path: path.to_owned(), line: line(&text, at) };
-    let table = DeTable::parse(&text).map_err(|error| Error::Syntax {
+    parse(path, &text)
+}
+
+pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, Error> {
+    let origin = |at: usize| Origin::File { path: path.to_owned(), line: line(text, at) };
+    let table = DeTable::parse(text).map_err(|error| Error::Syntax {
         origin: origin(error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
     })?;

@@ -33,6 +33,8 @@ mod body;
 mod catalog;
 mod conditional;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod manifests;
 mod multipart;
 mod page;

@@ -5,6 +5,8 @@
 mod descriptor;
 mod digest;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod hasher;
 mod json;
 mod manifest;

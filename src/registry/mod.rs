@@ -36,6 +36,8 @@ pub mod check;
 mod clock;
 mod error;
 mod expire;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod layout;
 pub(crate) mod manifest;
 mod nonce;

@@ -15,6 +15,9 @@ use crate::{
     store::{self, Condition, Error, ErrorKind, Multipart, Part, Put, Store},
 };
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+
 /// Where a session stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Journal {
