@@ -12,6 +12,7 @@ use std::{
 use marina_distribution::{registry, store::fs::FsStore};
 
 pub(crate) const MIB: usize = 1 << 20;
+pub(crate) const REGISTRY: &str = env!("CARGO_BIN_EXE_marina-distribution");
 
 /// A running registry. Killed with `kill -9` when dropped.
 pub(crate) struct Process {
@@ -26,14 +27,18 @@ impl Process {
     }
 
     pub(crate) fn start_with(data: &Path, settings: &[&str]) -> Self {
-        let mut child = spawn(data, settings);
+        Self::start_by(Command::new(REGISTRY), data, settings)
+    }
+
+    /// By a command that takes over from the process that is started.
+    pub(crate) fn start_by(command: Command, data: &Path, settings: &[&str]) -> Self {
+        let mut child = spawn_by(command, data, settings);
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("listening") {
-            line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
+        let mut said = String::new();
+        while !said.contains("listening") {
+            assert_ne!(log.read_line(&mut said).unwrap(), 0, "it ended before it listened: {said}");
         }
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let line: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
         let address = line["address"].as_str().unwrap().parse().unwrap();
         // The log must be read on, or the registry would wait for it.
         thread::spawn(move || io::copy(&mut log, &mut io::sink()));
@@ -63,7 +68,11 @@ impl Drop for Process {
 
 /// Starts the command without waiting for anything.
 pub(crate) fn spawn(data: &Path, settings: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_marina-distribution"))
+    spawn_by(Command::new(REGISTRY), data, settings)
+}
+
+fn spawn_by(mut command: Command, data: &Path, settings: &[&str]) -> Child {
+    command
         .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data-dir"])
         .arg(data)
         .args(settings)
