@@ -87,8 +87,7 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
         drain: config.drain,
         max_connections: config.max_connections,
     };
-    let http = http::Settings { idle_timeout: config.idle_timeout, ..http::Settings::default() };
-    let router = http::router(Arc::clone(&registry), http);
+    let router = http::router(Arc::clone(&registry), http::Settings::default());
     let expiry = tokio::spawn(expire_for_ever(Arc::clone(&registry)));
     let ended = server::serve(listener, router, settings, stop).await;
     expiry.abort();

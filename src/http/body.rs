@@ -1,7 +1,6 @@
 //! Bodies: what comes in as a stream that knows whether it broke off, what goes out with its exact length.
 
 use std::{
-    future::Future as _,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -15,10 +14,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream::BoxStream};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::{
-    runtime::Handle,
-    time::{Instant, Sleep, sleep, timeout},
-};
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     oci::ContentRange,
@@ -34,29 +30,18 @@ const DRAIN_TIME: Duration = Duration::from_secs(10);
 /// The body of a request.
 ///
 /// * It ends once: after its end, or after the one error that says that it broke off, there is nothing more.
-/// * It breaks off when its sender is silent for too long, however long it takes as a whole.
 /// * Nothing is read before the first poll, so that until then `Expect: 100-continue` goes unanswered.
 /// * If it is dropped before its end, the rest is drained beside the answer.
 #[derive(Debug)]
 pub(super) struct Incoming {
     body: Option<Body>,
-    idle: Pin<Box<Sleep>>,
-    idle_timeout: Duration,
-    /// The sender is awaited since the timer was set.
-    waiting: bool,
     /// The sender will not send before it is told to.
     held_back: bool,
 }
 
 impl Incoming {
-    pub(super) fn new(body: Body, headers: &HeaderMap, idle_timeout: Duration) -> Self {
-        Self {
-            body: Some(body),
-            idle: Box::pin(sleep(idle_timeout)),
-            idle_timeout,
-            waiting: false,
-            held_back: headers.contains_key(header::EXPECT),
-        }
+    pub(super) fn new(body: Body, headers: &HeaderMap) -> Self {
+        Self { body: Some(body), held_back: headers.contains_key(header::EXPECT) }
     }
 
     /// The length, where it was announced: by `Content-Length`, or by there being no body.
@@ -107,18 +92,7 @@ impl Stream for Incoming {
         this.held_back = false;
         loop {
             let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
-            let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
-                if !this.waiting {
-                    this.idle.as_mut().reset(Instant::now() + this.idle_timeout);
-                    this.waiting = true;
-                }
-                ready!(this.idle.as_mut().poll(cx));
-                this.body = None;
-                tracing::debug!("the sender of a body was silent for too long");
-                return Poll::Ready(Some(Err(Torn)));
-            };
-            this.waiting = false;
-            match frame {
+            match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Poll::Ready(Some(Ok(bytes)));
@@ -223,33 +197,9 @@ mod tests {
     async fn after_a_body_broke_off_there_is_nothing_more() {
         let torn = stream::iter([Ok("a"), Err(std::io::Error::other("gone")), Ok("b")]);
         let body = Body::from_stream(torn);
-        let incoming = Incoming::new(body, &HeaderMap::new(), Duration::from_secs(1));
+        let incoming = Incoming::new(body, &HeaderMap::new());
         let read: Vec<_> = incoming.collect().await;
         assert_eq!(read, [Ok(Bytes::from_static(b"a")), Err(Torn)]);
-    }
-
-    // GEN-11
-    #[tokio::test(start_paused = true)]
-    async fn a_sender_may_take_forever_but_not_be_silent() {
-        let slow = stream::unfold(0, |at| async move {
-            sleep(Duration::from_secs(if at < 9 { 9 } else { 11 })).await;
-            Some((Ok::<_, std::io::Error>("x"), at + 1))
-        });
-        let incoming = Incoming::new(Body::from_stream(slow), &HeaderMap::new(), Duration::from_secs(10));
-        let read: Vec<_> = incoming.collect().await;
-        assert_eq!(read.len(), 10);
-        assert_eq!(read.last(), Some(&Err(Torn)));
-    }
-
-    // GEN-11: a store that takes its time is not the sender's silence
-    #[tokio::test(start_paused = true)]
-    async fn the_time_in_which_nobody_asks_for_more_does_not_count() {
-        let body = Body::from_stream(parts(&["a", "b"]));
-        let mut incoming = Incoming::new(body, &HeaderMap::new(), Duration::from_secs(10));
-        assert_eq!(incoming.next().await, Some(Ok(Bytes::from_static(b"a"))));
-        sleep(Duration::from_mins(1)).await;
-        assert_eq!(incoming.next().await, Some(Ok(Bytes::from_static(b"b"))));
-        assert_eq!(incoming.next().await, None);
     }
 
     // MAN-6
@@ -257,7 +207,7 @@ mod tests {
     async fn a_whole_body_is_read_up_to_its_limit() {
         for (limit, fits) in [(5, true), (4, false)] {
             for body in [Body::from("abcde"), Body::from_stream(parts(&["ab", "cde"]))] {
-                let incoming = Incoming::new(body, &HeaderMap::new(), Duration::from_secs(1));
+                let incoming = Incoming::new(body, &HeaderMap::new());
                 assert_eq!(incoming.read(limit).await.ok(), fits.then(|| Bytes::from_static(b"abcde")));
             }
         }

@@ -5,7 +5,7 @@
 //! each, in the file named after its noun, parses, calls and answers. What all answers have in common is put on in
 //! `serve`.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
     Router,
@@ -50,15 +50,13 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long the sender of a body may be silent. There is no limit to how long a body takes as a whole.
-    pub idle_timeout: Duration,
     /// Whether manifests, tags and blobs can be deleted.
     pub deletes: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { idle_timeout: Duration::from_mins(1), deletes: true }
+        Self { deletes: true }
     }
 }
 
@@ -85,7 +83,7 @@ async fn serve(State(service): State<Service>, request: Request) -> Response {
     let id = RequestId::fresh();
     let (head, body) = request.into_parts();
     let line = Line::new(id, &head);
-    let body = Incoming::new(body, &head.headers, service.settings.idle_timeout);
+    let body = Incoming::new(body, &head.headers);
     let route = Route::parse(head.uri.path());
     let call = Call { registry: service.registry, query: Query::parse(head.uri.query()), headers: head.headers, body };
 

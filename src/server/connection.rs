@@ -324,6 +324,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_time_in_which_a_handler_asks_for_no_more_of_a_request_body_is_not_the_clients() {
+        let busy = |mut body: Body| async move {
+            body.frame().await.unwrap().unwrap();
+            sleep(2 * IDLE).await;
+            measure(body).await
+        };
+        let (mut client, _served) = connect(Router::new().route("/", post(busy)));
+        client.write_all(POST).await.unwrap();
+        client.write_all(&[b'x'; 50]).await.unwrap();
+        sleep(IDLE).await;
+        client.write_all(&[b'x'; 50]).await.unwrap();
+        assert_eq!(answer_of(&mut client).await.1, "50");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_early_answer_reaches_a_client_that_first_sends_all_of_its_body() {
         let refuse = || async { (StatusCode::RANGE_NOT_SATISFIABLE, "no") };
         let (mut client, served) = connect(Router::new().route("/", post(refuse)));

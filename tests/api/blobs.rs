@@ -1,9 +1,7 @@
 //! Pulling, mounting and deleting blobs: sections 7, 11 and 16 of the requirements.
 
-use marina_distribution::http::Settings;
-
 use super::support::{
-    Server, directory_store, everywhere, everywhere_with, files,
+    Server, Settings, directory_store, everywhere, everywhere_with, files,
     images::{BLAKE3, EMPTY, NOWHERE, bytes, sha256, sha512},
     in_memory,
 };

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use marina_distribution::http::Settings;
-
 use super::support::{
-    everywhere, everywhere_with,
+    Settings, everywhere, everywhere_with,
     images::{bytes, sha256},
     in_memory, raw,
 };

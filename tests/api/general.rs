@@ -6,14 +6,11 @@ use std::sync::{
 };
 
 use axum::http::Version;
-use marina_distribution::{
-    http::Settings,
-    store::faulty::{Fault, Faulty},
-};
+use marina_distribution::store::faulty::{Fault, Faulty};
 use serde_json::json;
 
 use super::support::{
-    Reply, Server, everywhere,
+    Reply, Server, Settings, everywhere,
     images::{NOWHERE, OCI_MANIFEST, bytes, digest, image, sha256},
     in_memory, memory, raw,
 };

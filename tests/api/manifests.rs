@@ -1,10 +1,9 @@
 //! Pulling and pushing manifests: sections 6 and 12 of the requirements.
 
-use marina_distribution::http::Settings;
 use serde_json::json;
 
 use super::support::{
-    Server, directory_store, everywhere, files,
+    Server, Settings, directory_store, everywhere, files,
     images::{
         BLAKE3, DOCKER_MANIFEST, NOWHERE, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, artifact, descriptor, digest, image,
         index, sha256, sha512, with,

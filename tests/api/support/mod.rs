@@ -13,7 +13,7 @@ use std::{
 };
 
 use marina_distribution::{
-    http::{self, Settings},
+    http,
     registry::{self, Registry},
     server::{self, Ended, Stop},
     store::{
@@ -27,6 +27,19 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub(crate) use client::{Reply, Sending};
 pub(crate) use raw::Raw;
+
+/// What tests turn of a server and what it serves.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) idle_timeout: Duration,
+    pub(crate) deletes: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { idle_timeout: Duration::from_mins(1), deletes: true }
+    }
+}
 
 /// A registry that serves on a loopback port until it is dropped.
 pub(crate) struct Server {
@@ -80,7 +93,7 @@ impl Server {
         let registry = Registry::open(Arc::clone(&store), registry::Settings::default()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = http::router(registry, settings);
+        let router = http::router(registry, http::Settings { deletes: settings.deletes });
         let kept = server::Settings {
             idle_timeout: settings.idle_timeout,
             drain: Duration::ZERO,
