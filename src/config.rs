@@ -18,7 +18,7 @@ mod value;
 pub use command::{Action, Invocation};
 use sources::{Given, Sources};
 pub use value::LogFormat;
-pub use value::{Automatic, Encryption, StoreLocation};
+pub use value::{Automatic, Encryption, Networks, StoreLocation, UrlLife};
 use value::{Kind, Optional, Value};
 
 /// One row of the table of settings.
@@ -85,6 +85,15 @@ settings! {
     s3_storage_class: Optional<String>, "CLASS", "";
     /// Size of the parts of an upload to S3; 10,000 of them hold the largest blob
     s3_part_size: ByteSize, "SIZE", "8MiB";
+    /// Clients that are sent to the S3 store for the bytes of blobs: none, or a list of networks such as 10.0.0.0/8, all for
+    /// every network, and !10.1.0.0/16 for an exception; the smallest one that a client is in decides
+    redirect: Networks, "NETWORKS", "none";
+    /// Answers with fewer bytes of a blob are never redirected
+    redirect_min_size: ByteSize, "SIZE", "1MiB";
+    /// How long the URL of a redirect is valid, from 1m to 7 days; a download that has begun goes on
+    redirect_ttl: UrlLife, "TIME", "20m";
+    /// Proxies whose X-Forwarded-For says who the client is; networks, as for redirect
+    trusted_proxies: Networks, "NETWORKS", "none";
     /// Run on a store that ignores conditional writes. Only one process may then use it: a second one, or a request that
     /// the store carries out late, would overwrite tags, manifests and blobs that were acknowledged, and nobody would know
     single_writer: bool, "BOOL", "false";

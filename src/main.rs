@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use marina_distribution::{
     config::{self, Action, Config, Invocation, StoreLocation},
-    http,
+    http::{self, Networks, Redirects},
     registry::{self, DATA_KEYS, Expired, Registry, SCRATCH_KEYS, check},
     server::{self, Ended, Stop},
     store::{
@@ -87,7 +87,7 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
         drain: config.drain,
         max_connections: config.max_connections,
     };
-    let router = http::router(Arc::clone(&registry), http::Settings::default());
+    let router = http::router(Arc::clone(&registry), http_settings(&config));
     let expiry = tokio::spawn(expire_for_ever(Arc::clone(&registry)));
     let ended = server::serve(listener, router, settings, stop).await;
     expiry.abort();
@@ -97,6 +97,16 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
         Ended::Drained => Ok(ExitCode::SUCCESS),
         Ended::Cut { .. } => Ok(ExitCode::from(NOT_WELL)),
     }
+}
+
+fn http_settings(config: &Config) -> http::Settings {
+    let redirects = Redirects {
+        clients: Networks::new(config.redirect.0.iter().copied()),
+        proxies: Networks::new(config.trusted_proxies.0.iter().copied()),
+        min_size: config.redirect_min_size.as_u64(),
+        life: config.redirect_ttl.0,
+    };
+    http::Settings { redirects, ..http::Settings::default() }
 }
 
 /// One line for each finding, then what was counted.

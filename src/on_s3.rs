@@ -1,5 +1,7 @@
 //! The registry on the S3 driver, on a server in this process: pushes, pulls and deletes, also where answers get lost.
 
+mod redirects;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;

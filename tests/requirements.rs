@@ -104,7 +104,7 @@ fn test_code<'a>(path: &Path, text: &'a str) -> &'a str {
         // It speaks of requirements, and covers none.
         return "";
     }
-    if names.any(|name| matches!(name, "tests" | "tests.rs" | "contract" | "contract.rs")) {
+    if names.any(|name| matches!(name, "tests" | "tests.rs" | "contract" | "contract.rs" | "on_s3" | "on_s3.rs")) {
         return text;
     }
     // A `mod tests;` that only names another file does not count.

@@ -1,8 +1,16 @@
 //! How the value of a setting is written.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU32, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tracing_subscriber::filter::Targets;
 
 /// Longer than anything that one would configure, and short enough that no clock overflows.
@@ -140,6 +148,40 @@ impl Value for Encryption {
     }
 }
 
+/// Networks that are meant (`true`), and exceptions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networks(pub Vec<(IpNet, bool)>);
+
+impl Value for Networks {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut networks = Vec::new();
+        for word in text.split(',').map(str::trim).filter(|_| text != "none") {
+            let (network, meant) = word.strip_prefix('!').map_or((word, true), |exception| (exception, false));
+            let network: Option<IpNet> = network.parse().ok().or_else(|| Some(network.parse::<IpAddr>().ok()?.into()));
+            match network {
+                Some(network) => networks.push((network, meant)),
+                None if word == "all" => {
+                    networks.extend([(Ipv4Net::default().into(), true), (Ipv6Net::default().into(), true)]);
+                }
+                None => return Err("expected none, or networks such as 10.0.0.0/8,!10.1.0.0/16 or all".to_owned()),
+            }
+        }
+        Ok(Self(networks))
+    }
+}
+
+/// How long a URL is valid: long enough to be used, and as long as S3 lets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UrlLife(pub Duration);
+
+impl Value for UrlLife {
+    fn parse(text: &str) -> Result<Self, String> {
+        let life = Duration::parse(text).ok();
+        let life = life.filter(|life| (Duration::from_mins(1)..=Duration::from_hours(7 * 24)).contains(life));
+        life.map(Self).ok_or_else(|| "expected a time from 1m to 7days".to_owned())
+    }
+}
+
 impl Value for bool {
     const KIND: Kind = Kind::Boolean;
 
@@ -215,6 +257,28 @@ mod tests {
         }
         for wrong in ["", "0", "0MiB", "-1MiB", "much"] {
             assert!(ByteSize::parse(wrong).is_err(), "{wrong:?} was taken for a size");
+        }
+    }
+
+    #[test]
+    fn networks_are_none_or_all_or_a_list_with_exceptions() {
+        let network = |text: &str, meant: bool| (text.parse().unwrap(), meant);
+        let all = [network("0.0.0.0/0", true), network("::/0", true)];
+        let list = [network("10.0.0.0/8", true), network("10.1.0.1/32", false), network("fd00::/8", true)];
+        assert_eq!(Networks::parse("none"), Ok(Networks(vec![])));
+        assert_eq!(Networks::parse("all"), Ok(Networks(all.to_vec())));
+        assert_eq!(Networks::parse("10.0.0.0/8, !10.1.0.1,fd00::/8"), Ok(Networks(list.to_vec())));
+        for wrong in ["", "10.0.0.0/33", "10.0.0.0/8,", "none,all", "!all", "here", "10.0.0.0/8 10.1.0.0/16"] {
+            assert!(Networks::parse(wrong).is_err(), "{wrong:?} was taken for networks");
+        }
+    }
+
+    // REDIR-2
+    #[test]
+    fn a_url_lives_for_a_minute_at_least_and_no_longer_than_s3_lets_it() {
+        assert_eq!(UrlLife::parse("7 days"), Ok(UrlLife(Duration::from_hours(7 * 24))));
+        for wrong in ["59s", "7 days 1s", ""] {
+            assert!(UrlLife::parse(wrong).is_err(), "{wrong:?} was taken for the life of a URL");
         }
     }
 

@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 
-use super::{CONTENT_DIGEST, Call, access, body, conditional, empty, error::Failure, multipart};
+use super::{CONTENT_DIGEST, Call, Redirects, access, body, conditional, empty, error::Failure, multipart};
 use crate::{
     oci::{Code, Digest, DigestError, RangeAnswer, Repository, answer_range},
     registry::{Blob, Registry},
@@ -35,12 +35,21 @@ pub(super) async fn head(call: Call, repository: Repository, digest: Digest) -> 
     Ok(head.header(header::CONTENT_LENGTH, blob.size).body(Body::empty())?)
 }
 
-pub(super) async fn get(call: Call, repository: Repository, digest: Digest) -> Result<Response, Failure> {
+pub(super) async fn get(
+    call: Call,
+    repository: Repository,
+    digest: Digest,
+    redirects: &Redirects,
+) -> Result<Response, Failure> {
     let blob = call.registry.find_blob(&repository, &digest).await?;
     if conditional::not_modified(&call.headers, &digest) {
         return not_modified(&blob);
     }
-    match answer_range(conditional::range(&call.headers, &digest), blob.size) {
+    let answer = answer_range(conditional::range(&call.headers, &digest), blob.size);
+    if let Some(away) = redirects.offer(&call.registry, (call.peer, &call.headers), &blob, &answer).await? {
+        return Ok(away);
+    }
+    match answer {
         RangeAnswer::Whole => {
             let body = read(&call.registry, &blob, Span::ALL, blob.size).await?;
             Ok(describe(StatusCode::OK, &blob).header(header::CONTENT_TYPE, OCTETS).body(body)?)

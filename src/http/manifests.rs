@@ -39,7 +39,7 @@ pub(super) async fn get(call: Call, repository: Repository, reference: Reference
 }
 
 pub(super) async fn put(call: Call, repository: Repository, target: Reference) -> Result<Response, Failure> {
-    let Call { registry, headers, query, body } = call;
+    let Call { registry, headers, query, body, .. } = call;
     let (tags, condition) = match &target {
         Reference::Digest(_) => (named(query.all("tag"))?, None),
         Reference::Tag(_) => (Vec::new(), conditional::of_tag(&headers)?),

@@ -5,12 +5,17 @@
 //! each, in the file named after its noun, parses, calls and answers. What all answers have in common is put on in
 //! `serve`.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response::Builder},
     response::Response,
 };
@@ -37,43 +42,52 @@ mod error;
 pub(crate) mod fuzz;
 mod manifests;
 mod multipart;
+mod networks;
 mod page;
 mod query;
+mod redirect;
 mod referrers;
 mod route;
 mod tags;
 mod uploads;
 
+pub use networks::Networks;
+pub use redirect::Redirects;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Whether manifests, tags and blobs can be deleted.
     pub deletes: bool,
+    /// Who fetches blobs from the store itself.
+    pub redirects: Redirects,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { deletes: true }
+        Self { deletes: true, redirects: Redirects::default() }
     }
 }
 
 /// The registry over HTTP.
 pub fn router(registry: Arc<Registry>, settings: Settings) -> Router {
-    Router::new().fallback(serve).with_state(Service { registry, settings })
+    Router::new().fallback(serve).with_state(Service { registry, settings: Arc::new(settings) })
 }
 
 #[derive(Clone)]
 struct Service {
     registry: Arc<Registry>,
-    settings: Settings,
+    settings: Arc<Settings>,
 }
 
 /// What a handler has to work with: one request, its body not yet begun.
 struct Call {
     registry: Arc<Registry>,
+    /// Who sent it: the client, or a proxy.
+    peer: Option<IpAddr>,
     headers: HeaderMap,
     query: Query,
     body: Incoming,
@@ -85,9 +99,11 @@ async fn serve(State(service): State<Service>, request: Request) -> Response {
     let line = Line::new(id, &head);
     let body = Incoming::new(body, &head.headers);
     let route = Route::parse(head.uri.path());
-    let call = Call { registry: service.registry, query: Query::parse(head.uri.query()), headers: head.headers, body };
+    let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip());
+    let query = Query::parse(head.uri.query());
+    let call = Call { registry: service.registry, peer, query, headers: head.headers, body };
 
-    let answering = async { dispatch(route?, head.method, call, service.settings).await };
+    let answering = async { dispatch(route?, head.method, call, &service.settings).await };
     let answering = answering.instrument(tracing::info_span!("request", %id));
     let answer = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| Err(Failure::panicked()));
 
@@ -100,7 +116,7 @@ async fn serve(State(service): State<Service>, request: Request) -> Response {
 }
 
 /// What each method does at each route.
-async fn dispatch(route: Route, method: Method, call: Call, settings: Settings) -> Result<Response, Failure> {
+async fn dispatch(route: Route, method: Method, call: Call, settings: &Settings) -> Result<Response, Failure> {
     let allow = route.allow(settings.deletes);
     match (route, method) {
         (Route::Alive, Method::GET | Method::HEAD) => text("ok\n"),
@@ -117,7 +133,9 @@ async fn dispatch(route: Route, method: Method, call: Call, settings: Settings) 
         }
 
         (Route::Blob(repository, digest), Method::HEAD) => blobs::head(call, repository, blobs::held(digest)?).await,
-        (Route::Blob(repository, digest), Method::GET) => blobs::get(call, repository, blobs::held(digest)?).await,
+        (Route::Blob(repository, digest), Method::GET) => {
+            blobs::get(call, repository, blobs::held(digest)?, &settings.redirects).await
+        }
         (Route::Blob(repository, digest), Method::DELETE) if settings.deletes => {
             blobs::delete(call, repository, blobs::held(digest)?).await
         }

@@ -65,7 +65,7 @@ pub(super) async fn append(call: Call, repository: Repository, id: SessionId) ->
 }
 
 pub(super) async fn finish(call: Call, repository: Repository, id: SessionId) -> Result<Response, Failure> {
-    let Call { registry, headers, query, body } = call;
+    let Call { registry, headers, query, body, .. } = call;
     let asked = content_range(&headers).and_then(|range| Ok((range, named(query.first("digest"))?)));
     let (range, digest) = match asked {
         Ok(asked) => asked,

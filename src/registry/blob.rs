@@ -1,6 +1,6 @@
 //! Blobs: a record says which bytes are a digest, once for the whole store; a holder says that a repository has it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,7 @@ pub struct Blob {
     pub size: u64,
     repository: Repository,
     data: Key,
+    condemned: bool,
 }
 
 /// How many holders a mount without a source looks at before it gives up.
@@ -75,7 +76,7 @@ impl Registry {
     /// which lifts it, so nobody who was told "exists" finds it gone before the push is over.
     pub async fn stat_blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob> {
         let holder = layout::holder(digest, repository).read(self.store()).await?;
-        blob(repository, digest, holder.live())
+        blob(repository, digest, holder.live(), false)
     }
 
     /// Whether [`Registry::stat_blob`] finds it.
@@ -86,7 +87,16 @@ impl Registry {
     /// A blob to read, also one that is condemned.
     pub async fn find_blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob> {
         let holder = layout::holder(digest, repository).read(self.store()).await?;
-        blob(repository, digest, holder.present())
+        blob(repository, digest, holder.present(), holder.live().is_none())
+    }
+
+    /// A URL of the store from which anybody reads the blob for that long. `None`: the store has none, or the collector
+    /// may take the bytes sooner. No store call.
+    pub async fn blob_url(&self, blob: &Blob, life: Duration) -> Result<Option<String>> {
+        if blob.condemned {
+            return Ok(None);
+        }
+        Ok(self.store().presign(&blob.data, life).await?)
     }
 
     pub async fn read_blob(&self, blob: &Blob, span: Span) -> Result<Body> {
@@ -270,9 +280,9 @@ impl Registry {
     }
 }
 
-fn blob(repository: &Repository, digest: &Digest, holder: Option<&Holder>) -> Result<Blob> {
+fn blob(repository: &Repository, digest: &Digest, holder: Option<&Holder>, condemned: bool) -> Result<Blob> {
     let holder = holder.ok_or(Error::BlobUnknown(*digest))?;
-    Ok(Blob { digest: *digest, size: holder.size, repository: repository.clone(), data: holder.data()? })
+    Ok(Blob { digest: *digest, size: holder.size, repository: repository.clone(), data: holder.data()?, condemned })
 }
 
 fn data_key(text: &str) -> store::Result<Key> {

@@ -29,15 +29,16 @@ pub(crate) use client::{Reply, Sending};
 pub(crate) use raw::Raw;
 
 /// What tests turn of a server and what it serves.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
     pub(crate) deletes: bool,
+    pub(crate) redirects: http::Redirects,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { idle_timeout: Duration::from_mins(1), deletes: true }
+        Self { idle_timeout: Duration::from_mins(1), deletes: true, redirects: http::Redirects::default() }
     }
 }
 
@@ -57,7 +58,7 @@ pub(crate) async fn everywhere(test: impl AsyncFn(&Server)) {
 
 pub(crate) async fn everywhere_with(settings: Settings, test: impl AsyncFn(&Server)) {
     eprintln!("on the store in memory");
-    test(&Server::start(memory(), settings).await).await;
+    test(&Server::start(memory(), settings.clone()).await).await;
 
     eprintln!("on a directory");
     let directory = tempfile::tempdir().unwrap();
@@ -93,7 +94,8 @@ impl Server {
         let registry = Registry::open(Arc::clone(&store), registry::Settings::default()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = http::router(registry, http::Settings { deletes: settings.deletes });
+        let http = http::Settings { deletes: settings.deletes, redirects: settings.redirects.clone() };
+        let router = http::router(registry, http);
         let kept = server::Settings {
             idle_timeout: settings.idle_timeout,
             drain: Duration::ZERO,
@@ -105,7 +107,7 @@ impl Server {
 
     /// Another server of the same store, which shares nothing else with this one.
     pub(crate) async fn replica(&self) -> Self {
-        Self::start(Arc::clone(&self.store), self.settings).await
+        Self::start(Arc::clone(&self.store), self.settings.clone()).await
     }
 
     pub(crate) fn get(&self, url: &str) -> Sending {
