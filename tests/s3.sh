@@ -2,8 +2,8 @@
 # The registry on a real S3 server: tests/s3.sh minio|seaweedfs REPLICAS
 #
 # Starts the server, that many registries on one bucket and, in front of more than one, a balancer that sends each request
-# to the next replica. Runs the official conformance suite through it, then checks the store. Everything listens on
-# loopback and is ended by its own pid.
+# to the next replica. Runs the official conformance suite through it and, through a balancer, real clients without and
+# with redirects to the store, then checks the store. Everything listens on loopback and is ended by its own pid.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/lib.sh
@@ -21,27 +21,47 @@ main() {
   endpoint=http://127.0.0.1:$(free_port)
   "start_$SERVER" "${endpoint##*:}"
   store=(--store s3://registry/images --s3-endpoint "$endpoint")
-  local number port ports=()
+  start_replicas plain
+  conformance_passes "$address" "$scratch/results" || {
+    grep -h '"status":5' "$scratch"/plain-*.log | head -n 5 >&2
+    die "conformance on $SERVER with $REPLICAS replicas did not pass"
+  }
+  ((REPLICAS == 1)) || clients_pull_here_and_there
+  "$REGISTRY" check "${store[@]}"
+  echo "$SERVER, replicas: $REPLICAS: $EXPECTED Pass, 0 of anything else"
+}
+
+# start_replicas NAME [OPTION…]: as many registries as there are to be, and `address`, under which one reaches all of them.
+start_replicas() {
+  local name=$1 number port ports=()
   for ((number = 1; number <= REPLICAS; number++)); do
     port=$(free_port)
     ports+=("$port")
-    "$REGISTRY" serve --listen "127.0.0.1:$port" --allow-missing-references "${store[@]}" \
-      >"$scratch/registry-$number.log" 2>&1 &
+    "$REGISTRY" serve --listen "127.0.0.1:$port" --allow-missing-references "${store[@]}" "${@:2}" \
+      >"$scratch/$name-$number.log" 2>&1 &
     pids+=($!)
-    wait_for "http://127.0.0.1:$port/readyz" "$scratch/registry-$number.log"
+    wait_for "http://127.0.0.1:$port/readyz" "$scratch/$name-$number.log"
   done
-  local address=127.0.0.1:${ports[0]}
+  address=127.0.0.1:${ports[0]}
   if ((REPLICAS > 1)); then
     address=127.0.0.1:$(free_port)
     start_balancer "${address##*:}" "${ports[@]}"
   fi
-  conformance_passes "$address" "$scratch/results" || {
-    grep -h '"status":5' "$scratch"/registry-*.log | head -n 5 >&2
-    die "conformance on $SERVER with $REPLICAS replicas did not pass"
-  }
-  "$REGISTRY" check "${store[@]}"
-  echo "$SERVER, replicas: $REPLICAS: $EXPECTED Pass, 0 of anything else"
 }
+
+# All that real clients do: with every byte through the registry, and with all blobs from the store.
+clients_pull_here_and_there() {
+  tests/clients.sh "$address"
+  [[ $(redirects_of plain) == 0 ]] || die 'a client was redirected, and nobody had said so'
+  start_replicas redirecting --redirect 127.0.0.0/8 --redirect-min-size 1B --trusted-proxies 127.0.0.1
+  tests/clients.sh "$address"
+  local served
+  served=$(grep -hE '"method":"GET","path":"[^"]*/blobs/sha256:[0-9a-f]{64}","status":20' "$scratch"/redirecting-*.log) &&
+    die "blobs were not redirected: $served"
+  echo "$(redirects_of redirecting) redirects"
+}
+
+redirects_of() { cat "$scratch/$1"-*.log | grep -c '"status":307' || true; }
 
 start_minio() {
   go_tool "$MINIO"
@@ -71,22 +91,23 @@ start_seaweedfs() {
 # Round robin by request, nothing buffered, nothing repeated.
 start_balancer() {
   apt_tools nginx
-  local listen=$1 servers
+  local listen=$1 servers home=$scratch/balancer-$1
+  mkdir "$home"
   shift
   servers=$(printf 'server 127.0.0.1:%s max_fails=0; ' "$@")
-  cat >"$scratch/nginx.conf" <<EOF
+  cat >"$home/nginx.conf" <<EOF
 daemon off;
 master_process off;
-pid $scratch/nginx.pid;
-error_log $scratch/nginx-error.log;
+pid $home/nginx.pid;
+error_log $home/error.log;
 events {}
 http {
   access_log off;
-  client_body_temp_path $scratch/nginx-body;
-  proxy_temp_path $scratch/nginx-proxy;
-  fastcgi_temp_path $scratch/nginx-fastcgi;
-  uwsgi_temp_path $scratch/nginx-uwsgi;
-  scgi_temp_path $scratch/nginx-scgi;
+  client_body_temp_path $home/body;
+  proxy_temp_path $home/proxy;
+  fastcgi_temp_path $home/fastcgi;
+  uwsgi_temp_path $home/uwsgi;
+  scgi_temp_path $home/scgi;
   client_max_body_size 0;
   upstream replicas { $servers }
   server {
@@ -95,6 +116,7 @@ http {
       proxy_pass http://replicas;
       proxy_http_version 1.1;
       proxy_set_header Host \$http_host;
+      proxy_set_header X-Forwarded-For \$proxy_add_x_forwarded_for;
       proxy_request_buffering off;
       proxy_buffering off;
       proxy_next_upstream off;
@@ -102,9 +124,9 @@ http {
   }
 }
 EOF
-  nginx -p "$scratch" -c "$scratch/nginx.conf" >"$scratch/nginx.log" 2>&1 &
+  nginx -p "$home" -c "$home/nginx.conf" >"$home/nginx.log" 2>&1 &
   pids+=($!)
-  wait_for "http://127.0.0.1:$listen/readyz" "$scratch/nginx.log"
+  wait_for "http://127.0.0.1:$listen/readyz" "$home/nginx.log"
 }
 
 wait_for() {
