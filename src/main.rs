@@ -143,7 +143,8 @@ async fn doctor(config: Config, install_lifecycle: bool) -> Result<ExitCode, Box
             let store = S3Store::open(bucket_settings(&config, bucket, prefix)?).await;
             let (store, brief) = store.adapted(SCRATCH_KEYS).await?;
             let more = doctor::examine(&store, SCRATCH_KEYS, async |url| store.fetch(url).await).await?;
-            Report([brief.findings().to_vec(), more, vec![store.lifecycle(install_lifecycle).await]].concat())
+            let lifecycle = store.lifecycle(install_lifecycle, config.upload_expiry).await;
+            Report([brief.findings().to_vec(), more, vec![lifecycle]].concat())
         }
     };
     writeln!(io::stdout(), "{report}")?;

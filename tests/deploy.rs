@@ -48,6 +48,13 @@ fn the_iam_policy_allows_exactly_the_operations_that_the_driver_calls() {
 }
 
 #[test]
+fn the_guide_names_the_rights_that_only_the_doctor_needs() {
+    let guide = fs::read_to_string(Path::new(ROOT).join("docs/deploy.md")).unwrap();
+    let missing: Vec<_> = DOCTORS.iter().filter(|action| !guide.contains(&format!("`{action}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn the_iam_policy_names_one_bucket_and_no_wildcard_but_for_its_objects() {
     for (action, resource) in policy() {
         assert!(!action.contains('*'), "{action}");
