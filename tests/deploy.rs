@@ -64,6 +64,30 @@ fn the_iam_policy_names_one_bucket_and_no_wildcard_but_for_its_objects() {
     }
 }
 
+/// What differs between a container and a process of a test stands behind a `=`, or is a path or an address.
+#[test]
+fn the_stores_of_compose_are_started_as_ci_starts_them() {
+    let compose = fs::read_to_string(Path::new(ROOT).join("docker-compose.yml")).unwrap();
+    let script = fs::read_to_string(Path::new(ROOT).join("tests/s3.sh")).unwrap();
+    let words: BTreeSet<&str> = script.split_whitespace().collect();
+    for program in ["weed mini", "minio server"] {
+        assert!(script.contains(program), "{program} is not run");
+    }
+    let commands: Vec<&str> =
+        compose.lines().filter(|line| line.contains("\"mini\"") || line.contains("minio server")).collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    let flags = commands.iter().flat_map(|line| line.split([' ', '"', ','])).filter(|word| word.starts_with('-'));
+    let unused: Vec<_> = flags
+        .filter(|flag| !matches!(*flag, "-c" | "-p"))
+        .filter(|flag| match flag.split_once('=') {
+            Some((_, "true" | "false")) => !words.contains(flag),
+            Some((name, _)) => !words.iter().any(|word| word.starts_with(&format!("{name}="))),
+            None => !words.contains(flag),
+        })
+        .collect();
+    assert!(unused.is_empty(), "CI starts no store with {unused:?}");
+}
+
 /// What is allowed on what.
 fn policy() -> Vec<(String, String)> {
     let policy = fs::read_to_string(Path::new(ROOT).join("deploy/iam-policy.json")).unwrap();
