@@ -127,6 +127,25 @@ port_holder() {
   fi
 }
 
+# wait_for URL LOG: until it answers 200.
+wait_for() {
+  local url=$1 log=$2 deadline=$((SECONDS + START_SECONDS))
+  until curl -fsS -o /dev/null --max-time 2 "$url" 2>/dev/null; do
+    ((SECONDS < deadline)) || { tail -n 20 "$log" >&2; die "$url was not ready in $START_SECONDS s"; }
+    sleep 0.2
+  done
+}
+
+# serve_minio PORT DATA_DIR LOG: MinIO with a bucket called registry, for the keys in the environment. The caller ends it.
+serve_minio() {
+  go_tool "$MINIO"
+  mkdir -p "$2/registry"
+  MINIO_ROOT_USER=$AWS_ACCESS_KEY_ID MINIO_ROOT_PASSWORD=$AWS_SECRET_ACCESS_KEY MINIO_BROWSER=off \
+    MINIO_PROMETHEUS_AUTH_TYPE=public minio server "$2" --address "127.0.0.1:$1" >"$3" 2>&1 &
+  minio_pid=$!
+  wait_for "http://127.0.0.1:$1/minio/health/ready" "$3"
+}
+
 # --- the registry ----------------------------------------------------------------------------------------------------
 
 registry_pid=''

@@ -79,12 +79,8 @@ doctor_knows_it() {
 }
 
 start_minio() {
-  go_tool "$MINIO"
-  mkdir -p "$scratch/minio/registry"
-  MINIO_ROOT_USER=$AWS_ACCESS_KEY_ID MINIO_ROOT_PASSWORD=$AWS_SECRET_ACCESS_KEY MINIO_BROWSER=off \
-    minio server "$scratch/minio" --address "127.0.0.1:$1" >"$scratch/server.log" 2>&1 &
-  pids+=($!)
-  wait_for "http://127.0.0.1:$1/minio/health/ready" "$scratch/server.log"
+  serve_minio "$1" "$scratch/minio" "$scratch/server.log"
+  pids+=("$minio_pid")
 }
 
 start_seaweedfs() {
@@ -142,14 +138,6 @@ EOF
   nginx -p "$home" -c "$home/nginx.conf" >"$home/nginx.log" 2>&1 &
   pids+=($!)
   wait_for "http://127.0.0.1:$listen/readyz" "$home/nginx.log"
-}
-
-wait_for() {
-  local url=$1 log=$2 deadline=$((SECONDS + START_SECONDS))
-  until curl -fsS -o /dev/null --max-time 2 "$url" 2>/dev/null; do
-    ((SECONDS < deadline)) || { tail -n 20 "$log" >&2; die "$url was not ready in $START_SECONDS s"; }
-    sleep 0.2
-  done
 }
 
 main
