@@ -13,6 +13,7 @@ mod connect;
 mod error;
 mod lifecycle;
 mod list;
+mod patience;
 mod read;
 mod settings;
 #[cfg(test)]
@@ -202,11 +203,12 @@ impl Store for S3Store {
         };
         let replacing = replace.is_some();
         let (encryption, encryption_key) = self.encryption();
-        let doubt = Doubt::default();
+        let (doubt, patience) = (Doubt::default(), patience::carrying(&self.settings, bytes.len()));
         let request = self.client.put_object().bucket(&self.settings.bucket).key(self.name(key)).body(bytes.into());
         let request = request.set_if_none_match(create).set_if_match(replace);
         let request = request.set_server_side_encryption(encryption).set_ssekms_key_id(encryption_key);
-        let request = request.set_storage_class(self.class(key)).customize().interceptor(doubt.clone());
+        let request = request.set_storage_class(self.class(key)).customize();
+        let request = request.config_override(patience).interceptor(doubt.clone());
         let request = if self.unsigned { request.disable_payload_signing() } else { request };
         match request.send().await {
             Ok(answer) => version(answer.e_tag, context).map(Put::Stored),
@@ -280,9 +282,10 @@ impl Store for S3Store {
 
     async fn put_part(&self, upload: &Multipart, number: u32, bytes: Bytes, _: Option<&Part>) -> Result<Placed> {
         let context = || format!("part {number} of {}, upload {}", upload.key, upload.id);
-        let size = bytes.len() as u64;
+        let (size, patience) = (bytes.len() as u64, patience::carrying(&self.settings, bytes.len()));
         let request = self.client.upload_part().bucket(&self.settings.bucket).key(self.name(&upload.key));
-        let request = request.upload_id(&upload.id).part_number(part_number(number)).body(bytes.into()).customize();
+        let request = request.upload_id(&upload.id).part_number(part_number(number)).body(bytes.into());
+        let request = request.customize().config_override(patience);
         let request = if self.unsigned { request.disable_payload_signing() } else { request };
         let answer = request.send().await.map_err(|error| failed(error, context))?;
         let tag = answer.e_tag.ok_or_else(|| no_etag(context))?;
@@ -305,6 +308,7 @@ impl Store for S3Store {
         let request = self.client.complete_multipart_upload().bucket(&self.settings.bucket);
         let request = request.key(self.name(&upload.key)).upload_id(&upload.id).multipart_upload(whole);
         let request = request.set_if_none_match(self.settings.conditional_complete.then(|| "*".to_owned()));
+        let request = request.customize().config_override(patience::completing(&self.settings));
         let error = match request.send().await {
             Ok(answer) if answer.e_tag.is_some() => return Ok(()),
             Ok(_) => no_etag(context),

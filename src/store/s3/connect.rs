@@ -5,11 +5,12 @@ use aws_config::{
 };
 use aws_sdk_s3::config::{
     Builder, Credentials as Keys, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
-    StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
+    StalledStreamProtectionConfig, retry::RetryConfig,
 };
 
 use super::{
     error::RetryConflicts,
+    patience,
     settings::{Credentials, S3Settings},
 };
 
@@ -32,17 +33,15 @@ pub(super) async fn configure(settings: &S3Settings) -> Builder {
             shared.credentials_provider(SharedCredentialsProvider::new(keys))
         }
     };
-    let timeouts =
-        TimeoutConfig::builder().connect_timeout(settings.connect_timeout).read_timeout(settings.read_timeout).build();
     // A body that stands still is given up. One that we do not ask for, since our client is slow, does not count.
-    let stalled = StalledStreamProtectionConfig::enabled().grace_period(settings.read_timeout).build();
+    let stalled = StalledStreamProtectionConfig::enabled().grace_period(settings.silence).build();
     let retries =
         RetryConfig::standard().with_max_attempts(settings.max_attempts).with_initial_backoff(settings.backoff);
     let mut config = Builder::from(&shared.load().await)
         .force_path_style(settings.path_style)
         .retry_config(retries)
         .retry_classifier(RetryConflicts)
-        .timeout_config(timeouts)
+        .timeout_config(patience::usual(settings))
         .stalled_stream_protection(stalled)
         // Several stores refuse the SDK's checksum trailers, or keep them.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)

@@ -27,8 +27,11 @@ pub struct S3Settings {
     /// At most how long the second attempt waits for the first; each one after it up to twice as long as the one before.
     pub backoff: Duration,
     pub connect_timeout: Duration,
-    /// From the first byte of a request to the first byte of its answer, and the longest silence within a body.
-    pub read_timeout: Duration,
+    /// From a request that carries little to the head of its answer. Twice that, and the call is given up, however often
+    /// it was sent.
+    pub answer_timeout: Duration,
+    /// The longest silence within a body.
+    pub silence: Duration,
     /// The store honours `If-Match` on DELETE. MinIO ignores it: to be found out, not assumed.
     pub conditional_delete: bool,
     /// The store honours `If-None-Match` when a multipart upload is completed.
@@ -51,8 +54,9 @@ impl S3Settings {
             part: 8 << 20,
             max_attempts: 4,
             backoff: Duration::from_millis(200),
-            connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_mins(1),
+            connect_timeout: Duration::from_secs(3),
+            answer_timeout: Duration::from_secs(5),
+            silence: Duration::from_secs(20),
             conditional_delete: false,
             conditional_complete: true,
             list_order: ListOrder::Bytes,

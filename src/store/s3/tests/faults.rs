@@ -209,7 +209,7 @@ async fn an_answer_without_its_etag_is_an_error() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_or_stalls_is_an_error_and_never_a_clean_end() {
     let (_, server) = on(Quirks::S3).await;
-    let store = server.store_with(S3Settings { read_timeout: MOMENT, ..server.settings() }).await;
+    let store = server.store_with(S3Settings { silence: MOMENT, ..server.settings() }).await;
     create(&store, "a", "0123456789").await;
     for fault in [Fault::Torn, Fault::Stalled] {
         server.fail(Operation::Get, &fault, 1);
@@ -228,7 +228,7 @@ async fn an_answer_that_breaks_off_or_stalls_is_an_error_and_never_a_clean_end()
 #[tokio::test]
 async fn a_reader_may_take_longer_than_the_store_may() {
     let (_, server) = on(Quirks::S3).await;
-    let store = server.store_with(S3Settings { read_timeout: MOMENT, ..server.settings() }).await;
+    let store = server.store_with(S3Settings { silence: MOMENT, ..server.settings() }).await;
     let bytes = vec![7; 1 << 20];
     store.put(&key("a"), bytes.clone().into(), Condition::Create).await.unwrap();
     let mut stream = store.open(&key("a"), Span::ALL).await.unwrap().unwrap().body.into_stream();
@@ -299,7 +299,7 @@ async fn a_store_that_is_not_there_or_says_nothing_is_unavailable() {
         let store = server
             .store_with(S3Settings {
                 endpoint: Some(format!("http://{address}")),
-                read_timeout: MOMENT,
+                answer_timeout: MOMENT,
                 max_attempts: 2,
                 ..server.settings()
             })
