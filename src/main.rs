@@ -1,6 +1,7 @@
 //! The command: reads what is asked for, runs it, and says how it went.
 
 use std::{
+    convert::Infallible,
     env,
     error::Error,
     fmt, fs,
@@ -21,7 +22,7 @@ use marina_distribution::{
         Store,
         doctor::{self, Report},
         fs::FsStore,
-        s3::{Credentials, Encryption, S3Settings, S3Store, StorageClass},
+        s3::{Credentials, Encryption, S3Settings, S3Store, StorageClass, Unreliable},
     },
 };
 use tokio::{runtime::Runtime, time::Instant};
@@ -35,6 +36,8 @@ const FAILED: u8 = 2;
 const EXPIRY_ROUND: Duration = Duration::from_hours(6);
 /// How long after the start to look first: starting costs nothing that depends on what is stored.
 const EXPIRY_FIRST: Duration = Duration::from_mins(10);
+/// How long after a try to reach the store at the start the next one begins.
+const OPEN_AGAIN: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     match run() {
@@ -74,7 +77,8 @@ fn on_runtime<T>(task: impl Future<Output = Result<T, Box<dyn Error>>>) -> Resul
 async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     server::log::start(config.log.clone(), config.log_format);
     let stop = Stop::on_signals()?;
-    let registry = open(&config).await?;
+    let opening = http::Opening::default();
+    try_to_open(&config, &opening).await?;
     let listener = server::bind(config.listen).await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -87,12 +91,15 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
         drain: config.drain,
         max_connections: config.max_connections,
     };
-    let router = http::router(Arc::clone(&registry), http_settings(&config));
-    let expiry = tokio::spawn(expire_for_ever(Arc::clone(&registry)));
-    let ended = server::serve(listener, router, settings, stop).await;
-    expiry.abort();
-    // Requests whose clients went away run to their end; what they do not finish in time is safe as after a crash.
-    let _ = tokio::time::timeout(config.drain, registry.settle()).await;
+    let router = http::router(opening.clone(), http_settings(&config));
+    let ended = tokio::select! {
+        ended = server::serve(listener, router, settings, stop) => ended,
+        refused = look_after(&config, &opening) => match refused? {},
+    };
+    if let Some(registry) = opening.registry() {
+        // Requests whose clients went away run to their end; what they do not finish in time is safe as after a crash.
+        let _ = tokio::time::timeout(config.drain, registry.settle()).await;
+    }
     match ended {
         Ended::Drained => Ok(ExitCode::SUCCESS),
         Ended::Cut { .. } => Ok(ExitCode::from(NOT_WELL)),
@@ -162,6 +169,35 @@ fn health(listen: SocketAddr) -> ExitCode {
     }
 }
 
+/// Opens the registry, unless its store cannot be reached now. An error says why it never will be opened.
+async fn try_to_open(config: &Config, opening: &http::Opening) -> Result<(), Box<dyn Error>> {
+    match open(config).await {
+        Ok(registry) => opening.open(registry),
+        Err(error) if may_pass(error.as_ref()) => {
+            warn!(error = %Causes(error.as_ref()), "the store cannot be used yet: it is asked now and then");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn may_pass(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<Unreliable>().is_some_and(Unreliable::is_transient)
+        || error.downcast_ref::<registry::Error>().is_some_and(registry::Error::is_transient)
+}
+
+/// What goes on beside the requests: waits for the store, if need be, and keeps house. Ends only if the store that comes
+/// at last is refused.
+async fn look_after(config: &Config, opening: &http::Opening) -> Result<Infallible, Box<dyn Error>> {
+    loop {
+        if let Some(registry) = opening.registry() {
+            expire_for_ever(registry).await;
+        }
+        tokio::time::sleep(OPEN_AGAIN).await;
+        try_to_open(config, opening).await?;
+    }
+}
+
 /// Where the rooms meet.
 async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
     let store = open_store(config).await?;
@@ -217,7 +253,7 @@ fn bucket_settings(config: &Config, bucket: &str, prefix: &str) -> Result<S3Sett
 }
 
 /// Looks for what was begun and never ended, again and again.
-async fn expire_for_ever(registry: Arc<Registry>) {
+async fn expire_for_ever(registry: &Arc<Registry>) -> Infallible {
     let mut rounds = tokio::time::interval_at(Instant::now() + EXPIRY_FIRST, EXPIRY_ROUND);
     loop {
         rounds.tick().await;

@@ -8,6 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, ChildStderr, Command, Output, Stdio},
+    thread,
 };
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
@@ -96,8 +97,12 @@ impl Drop for Server {
 }
 
 /// Sends a request and reads until the server closes the connection.
-fn ask(mut client: TcpStream) -> String {
-    client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+fn ask(client: TcpStream) -> String {
+    ask_for(client, "/")
+}
+
+fn ask_for(mut client: TcpStream, path: &str) -> String {
+    write!(client, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     answer
@@ -182,9 +187,9 @@ fn the_doctor_says_of_a_directory_that_it_is_safe_and_leaves_nothing() {
 }
 
 #[test]
-fn a_store_that_cannot_be_reached_is_neither_served_nor_judged() {
+fn a_store_that_cannot_be_reached_is_not_judged() {
     let dir = tempfile::tempdir().unwrap();
-    for command in ["serve", "check", "doctor"] {
+    for command in ["check", "doctor"] {
         let mut marina = marina(dir.path());
         marina.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "the-secret");
         marina.args([command, "--store", "s3://bucket", "--s3-endpoint", "http://127.0.0.1:1"]);
@@ -193,6 +198,70 @@ fn a_store_that_cannot_be_reached_is_neither_served_nor_judged() {
         assert!(stderr.starts_with("error: store unavailable: put doctor/"), "{command}: {stderr}");
         assert!(!stderr.contains("the-secret"), "{command}: {stderr}");
     }
+}
+
+/// `serve` on a bucket at this address.
+fn serve_at(store: SocketAddr, dir: &Path) -> (Child, BufReader<ChildStderr>) {
+    let mut marina = marina(dir);
+    marina.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "the-secret").stderr(Stdio::piped());
+    marina.args(["serve", "--listen", "127.0.0.1:0", "--store", "s3://bucket", "--s3-endpoint"]);
+    let mut child = marina.arg(format!("http://{store}")).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    (child, log)
+}
+
+/// An address at which nobody listens.
+fn nowhere() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+// ERR-2, STATE-7
+#[test]
+fn a_server_starts_before_its_store_and_puts_requests_off_until_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (child, mut log) = serve_at(nowhere(), dir.path());
+    let (mut why, mut line) = (String::new(), String::new());
+    log.read_line(&mut why).unwrap();
+    assert!(why.contains("the store cannot be used yet") && why.contains("put doctor/"), "{why}");
+    log.read_line(&mut line).unwrap();
+    let first_line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let address = first_line["address"].as_str().unwrap().parse().unwrap();
+    let server = Server { child, address, log, first_line, _dir: dir };
+    let answer = |path| ask_for(server.connect(), path);
+    assert!(answer("/livez").starts_with("HTTP/1.1 200 "));
+    assert!(answer("/v2/").starts_with("HTTP/1.1 200 "));
+    for path in ["/readyz", "/v2/a/tags/list", "/v2/a/manifests/latest"] {
+        let answer = answer(path);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\r\nretry-after: "), "{path}: {answer}");
+        assert!(!answer.contains("doctor") && !answer.contains(&address.port().to_string()), "{path}: {answer}");
+    }
+    assert!(answer("/readyz").ends_with("store unavailable\n"));
+}
+
+#[test]
+fn a_store_that_comes_late_and_ignores_conditions_is_refused_all_the_same() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), nowhere());
+    let (mut child, mut log) = serve_at(store, dir.path());
+    let mut line = String::new();
+    while !line.contains("\"message\":\"listening\"") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened");
+    }
+    let listener = TcpListener::bind(store).unwrap();
+    thread::spawn(move || listener.incoming().for_each(|client| agree(&client.unwrap())));
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(2), "{rest}");
+    assert!(rest.lines().last().unwrap().starts_with("error: ") && rest.contains("--single-writer"), "{rest}");
+}
+
+/// A store that does whatever it is asked to, and lists nothing.
+fn agree(mut client: &TcpStream) {
+    let mut head = BufReader::new(client).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+    let body = if head.next().unwrap().starts_with("GET") { "<ListBucketResult/>" } else { "" };
+    head.for_each(drop);
+    let head = format!("HTTP/1.1 200 OK\r\nETag: \"1\"\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    client.write_all(format!("{head}{body}").as_bytes()).unwrap();
 }
 
 #[test]

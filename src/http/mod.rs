@@ -43,6 +43,7 @@ pub(crate) mod fuzz;
 mod manifests;
 mod multipart;
 mod networks;
+mod opening;
 mod page;
 mod query;
 mod redirect;
@@ -52,6 +53,7 @@ mod tags;
 mod uploads;
 
 pub use networks::Networks;
+pub use opening::Opening;
 pub use redirect::Redirects;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -72,14 +74,14 @@ impl Default for Settings {
     }
 }
 
-/// The registry over HTTP.
-pub fn router(registry: Arc<Registry>, settings: Settings) -> Router {
-    Router::new().fallback(serve).with_state(Service { registry, settings: Arc::new(settings) })
+/// The registry over HTTP. Until it is open, requests are put off.
+pub fn router(registry: impl Into<Opening>, settings: Settings) -> Router {
+    Router::new().fallback(serve).with_state(Service { opening: registry.into(), settings: Arc::new(settings) })
 }
 
 #[derive(Clone)]
 struct Service {
-    registry: Arc<Registry>,
+    opening: Opening,
     settings: Arc<Settings>,
 }
 
@@ -100,10 +102,14 @@ async fn serve(State(service): State<Service>, request: Request) -> Response {
     let body = Incoming::new(body, &head.headers);
     let route = Route::parse(head.uri.path());
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip());
-    let query = Query::parse(head.uri.query());
-    let call = Call { registry: service.registry, peer, query, headers: head.headers, body };
 
-    let answering = async { dispatch(route?, head.method, call, &service.settings).await };
+    let answering = async {
+        let Some(registry) = service.opening.registry().cloned() else {
+            return opening::put_off(&route?, &head.method);
+        };
+        let call = Call { registry, peer, query: Query::parse(head.uri.query()), headers: head.headers, body };
+        dispatch(route?, head.method, call, &service.settings).await
+    };
     let answering = answering.instrument(tracing::info_span!("request", %id));
     let answer = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| Err(Failure::panicked()));
 

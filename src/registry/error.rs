@@ -57,6 +57,13 @@ pub enum Error {
     Corrupt(#[source] store::Error),
 }
 
+impl Error {
+    /// It is the store that could not do it now; trying again may help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Throttled(_))
+    }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match error.kind {

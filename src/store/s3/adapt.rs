@@ -74,6 +74,13 @@ pub enum Unreliable {
     Store(#[from] Error),
 }
 
+impl Unreliable {
+    /// Nothing is known of the store yet; trying again may help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.kind.is_transient())
+    }
+}
+
 /// Makes of a request of the SDK what a client sends that knows nothing but a URL.
 #[derive(Debug)]
 struct PlainGet(String);
