@@ -20,12 +20,15 @@ use super::{
 
 /// How many calls in a row must go unanswered before it opens.
 const UNANSWERED: u32 = 5;
+/// A call that went unanswered for so long stands for all of these, if no other was answered meanwhile: a store that
+/// hangs keeps each caller waiting, and so many must not wait for it one after the other.
+const HANG: Duration = Duration::from_secs(5);
 /// How long it stays open at first. Each try that fails doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// At most how long until the next try: so soon does a store that is back serve again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// Opens after some [`ErrorKind::Unavailable`] in a row, and then answers that itself, at once.
+/// Opens after some [`ErrorKind::Unavailable`] in a row, or one that took long, and then answers that itself, at once.
 ///
 /// * After a pause one call is let through, after a longer one the next, whatever became of the first. Whichever call is
 ///   answered closes it.
@@ -42,6 +45,8 @@ enum State {
     Closed {
         /// Calls in a row that were not answered.
         unanswered: u32,
+        /// When the last answer came.
+        answered: Option<Instant>,
     },
     Open {
         next_try: Instant,
@@ -52,14 +57,15 @@ enum State {
 
 impl Breaker {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, state: Mutex::new(State::Closed { unanswered: 0 }) }
+        Self { store, state: Mutex::new(State::Closed { unanswered: 0, answered: None }) }
     }
 
     async fn call<T>(&self, asking: impl Future<Output = Result<T>> + Send) -> Result<T> {
         self.admit()?;
+        let asked = Instant::now();
         let answer = asking.await;
         match &answer {
-            Err(error) if error.kind == ErrorKind::Unavailable => self.count(error),
+            Err(error) if error.kind == ErrorKind::Unavailable => self.count(asked, error),
             _ => self.close(),
         }
         answer
@@ -72,7 +78,7 @@ impl Breaker {
         let now = Instant::now();
         if now < next_try {
             let left = (next_try - now).as_millis();
-            let context = format!("the store has not answered {UNANSWERED} times in a row; asked again in {left} ms");
+            let context = format!("the store does not answer; asked again in {left} ms");
             return Err(Error::new(ErrorKind::Unavailable, context));
         }
         // The next try is set before this one ends: nothing hangs on whether its caller waits for the answer.
@@ -81,11 +87,12 @@ impl Breaker {
         Ok(())
     }
 
-    fn count(&self, error: &Error) {
+    fn count(&self, asked: Instant, error: &Error) {
         let mut state = self.state();
-        let State::Closed { unanswered } = &mut *state else { return };
-        *unanswered += 1;
-        if *unanswered == UNANSWERED {
+        let State::Closed { unanswered, answered } = &mut *state else { return };
+        let hangs = asked.elapsed() >= HANG && answered.is_none_or(|last| last < asked);
+        *unanswered += if hangs { UNANSWERED } else { 1 };
+        if *unanswered >= UNANSWERED {
             *state = State::Open { next_try: Instant::now() + jittered(FIRST_PAUSE), pause: FIRST_PAUSE };
             drop(state);
             warn!(%error, "the store does not answer: it is asked now and then");
@@ -93,7 +100,8 @@ impl Breaker {
     }
 
     fn close(&self) {
-        let before = std::mem::replace(&mut *self.state(), State::Closed { unanswered: 0 });
+        let before =
+            std::mem::replace(&mut *self.state(), State::Closed { unanswered: 0, answered: Some(Instant::now()) });
         if matches!(before, State::Open { .. }) {
             info!("the store answers again");
         }
@@ -210,6 +218,15 @@ mod tests {
             self.breaker.head(&Key::parse("a").unwrap()).await
         }
 
+        /// A call that is given up after a long time.
+        async fn hang(&self) {
+            let hanging = async {
+                tokio::time::sleep(HANG).await;
+                Err::<(), _>(Error::new(ErrorKind::Unavailable, ""))
+            };
+            self.breaker.call(hanging).await.unwrap_err();
+        }
+
         /// How many of so many calls reach the store.
         async fn asked_by(&self, calls: u32) -> usize {
             let before = self.asked.load(Relaxed);
@@ -226,7 +243,27 @@ mod tests {
         assert_eq!(bench.asked_by(20).await, UNANSWERED as usize);
         let error = bench.head().await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable);
-        assert!(error.context.starts_with("the store has not answered 5 times in a row; asked again in "), "{error}");
+        assert!(error.context.starts_with("the store does not answer; asked again in "), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_hangs_is_waited_for_once() {
+        let bench = Bench::new(false);
+        bench.head().await.unwrap();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        bench.hang().await;
+        assert_eq!(bench.asked_by(20).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_call_that_hangs_while_others_are_answered_is_only_one() {
+        let bench = Bench::new(false);
+        let answered = async {
+            tokio::time::sleep(HANG / 2).await;
+            bench.head().await.unwrap();
+        };
+        tokio::join!(bench.hang(), answered);
+        assert_eq!(bench.asked_by(20).await, 20);
     }
 
     #[tokio::test(start_paused = true)]
