@@ -4,16 +4,18 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    thread,
+    time::Duration,
 };
 
 use super::{
     content::{self, Blob, INDEX, MANIFEST, Random},
+    http::{self, Reply},
     ledger::{Ledger, Moves, State, Thing},
     upload::Upload,
 };
-use crate::server::{self, Reply};
 
-/// The server went away before it had answered.
+/// The server went away before it had answered, or it says that it cannot now.
 #[derive(Debug)]
 pub(crate) struct Gone;
 
@@ -21,6 +23,8 @@ pub(crate) const SHARED: &str = "shared";
 const TAGS: [&str; 5] = ["latest", "Latest", "v1", "v1.1", "edge"];
 const NOTES: usize = 3;
 const OPEN_UPLOADS: usize = 3;
+/// How long a client that was put off waits.
+const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Client {
     pub(crate) repository: String,
@@ -32,12 +36,22 @@ pub(crate) struct Client {
     manifests: BTreeMap<String, (&'static str, String)>,
     uploads: Vec<Upload>,
     moves: Arc<Mutex<Moves>>,
+    /// What is not answered is asked again until it is, as clients do in front of several servers.
+    patient: bool,
+    /// The last request was sent more than once.
+    pub(crate) repeated: bool,
     /// How many requests were answered.
     pub(crate) answers: u64,
 }
 
 impl Client {
-    pub(crate) fn new(n: usize, of: usize, seed: u64, blobs: Arc<Vec<Blob>>, moves: Arc<Mutex<Moves>>) -> Self {
+    pub(crate) fn new(
+        (n, of): (usize, usize),
+        seed: u64,
+        patient: bool,
+        blobs: Arc<Vec<Blob>>,
+        moves: Arc<Mutex<Moves>>,
+    ) -> Self {
         let name = |n: usize| format!("client/{n}");
         Self {
             repository: name(n),
@@ -48,17 +62,36 @@ impl Client {
             manifests: BTreeMap::new(),
             uploads: Vec::new(),
             moves,
+            patient,
+            repeated: false,
             answers: 0,
         }
     }
 
-    /// Does one thing after the other until the server is gone.
-    pub(crate) fn work(&mut self, server: SocketAddr) {
-        while self.step(server).is_ok() {}
+    /// Does one thing after the other until it is enough, or until the server is gone and that is not to be endured.
+    pub(crate) fn work(&mut self, server: SocketAddr, enough: impl Fn() -> bool) {
+        while !enough() {
+            if self.step(server).is_err() {
+                if !self.patient {
+                    return;
+                }
+                self.end_uploads(server);
+            }
+        }
+    }
+
+    /// Of what is to be ended it must be known whether it was.
+    fn end_uploads(&mut self, server: SocketAddr) {
+        let (ending, open) = std::mem::take(&mut self.uploads).into_iter().partition(|upload| upload.finishing);
+        self.uploads = open;
+        let ending: Vec<Upload> = ending;
+        for mut upload in ending {
+            while upload.finish(self, server).is_err() {}
+        }
     }
 
     fn step(&mut self, server: SocketAddr) -> Result<(), Gone> {
-        match self.random.below(20) {
+        match self.random.below(24) {
             0..=2 => self.push_whole(server),
             3..=5 => self.push_in_session(server),
             6 | 7 => self.go_on_with_an_upload(server),
@@ -70,7 +103,8 @@ impl Client {
             16 => self.move_the_shared_tag(server),
             17 => self.delete_a_tag(server),
             18 => self.delete_a_manifest(server),
-            _ => self.delete_a_blob(server),
+            19 => self.delete_a_blob(server),
+            _ => self.pull(server),
         }
     }
 
@@ -82,10 +116,24 @@ impl Client {
         headers: &str,
         body: &[u8],
     ) -> Result<Reply, Gone> {
-        let reply = server::send(server, method, path, headers, body).map_err(|_| Gone)?;
-        assert!(reply.status < 500, "{method} {path}: {} {}", reply.status, reply.text());
-        self.answers += 1;
-        Ok(reply)
+        self.repeated = false;
+        loop {
+            match http::send(server, method, path, headers, body) {
+                Ok(reply) if self.patient && reply.is_put_off() => {}
+                Ok(reply) => {
+                    assert!(reply.status < 500, "{method} {path}: {} {}", reply.status, reply.text());
+                    self.answers += 1;
+                    return Ok(reply);
+                }
+                Err(_) => {}
+            }
+            // A chunk that may have been appended is not sent again without looking.
+            if !self.patient || is_chunk(method, path, body) {
+                return Err(Gone);
+            }
+            self.repeated = true;
+            thread::sleep(PAUSE);
+        }
     }
 
     /// A request that is known to succeed, and changes this.
@@ -99,14 +147,23 @@ impl Client {
         let (method, path, headers, body) = request;
         self.ledger.sent(effects);
         let reply = self.ask(server, method, path, headers, body)?;
-        assert_eq!(reply.status, status, "{method} {path}: {}", reply.text());
+        // What was deleted is not there the second time.
+        let again = self.repeated && method == "DELETE" && reply.status == 404;
+        assert!(reply.status == status || again, "{method} {path}: {} {}", reply.status, reply.text());
         self.ledger.acknowledged(effects);
         Ok(reply)
     }
 
     fn push_whole(&mut self, server: SocketAddr) -> Result<(), Gone> {
         let blobs = Arc::clone(&self.blobs);
-        let Some(Blob { digest, bytes }) = self.random.pick(&blobs) else { return Ok(()) };
+        let Some(Blob { digest, .. }) = self.random.pick(&blobs) else { return Ok(()) };
+        self.push_blob(server, digest)
+    }
+
+    /// Whether it is there or not, it is after that.
+    fn push_blob(&mut self, server: SocketAddr, digest: &str) -> Result<(), Gone> {
+        let blobs = Arc::clone(&self.blobs);
+        let bytes = blobs.iter().find(|blob| blob.digest == digest).map_or(&[][..], |blob| &blob.bytes);
         let path = format!("/v2/{}/blobs/uploads/?digest={digest}", self.repository);
         self.change(server, &[present(digest)], ("POST", &path, "", bytes), 201).map(drop)
     }
@@ -164,6 +221,8 @@ impl Client {
         let reply = self.ask(server, "POST", &path, "", b"")?;
         match reply.status {
             201 => self.ledger.acknowledged(&[present(digest)]),
+            // An earlier request may have found it at the peer, and mount it yet.
+            202 if self.repeated => return self.push_blob(server, digest),
             // The peer does not have it.
             202 => self.ledger.acknowledged(&[(Thing::Blob(digest.clone()), before)]),
             status => panic!("{path}: {status} {}", reply.text()),
@@ -284,6 +343,15 @@ impl Client {
         self.change(server, &[(Thing::Blob(digest), None)], ("DELETE", &path, "", b""), 202).map(drop)
     }
 
+    /// What is known is so, to the last byte.
+    fn pull(&mut self, server: SocketAddr) -> Result<(), Gone> {
+        let things = self.ledger.things();
+        let Some(thing) = self.random.pick(&things) else { return Ok(()) };
+        let seen = self.look(server, thing)?;
+        self.ledger.observed(thing, seen);
+        Ok(())
+    }
+
     /// After a restart: everything that is known is so, and what is not known becomes so.
     pub(crate) fn verify(&mut self, server: SocketAddr) -> Result<(), Gone> {
         for thing in self.ledger.things() {
@@ -335,6 +403,10 @@ impl Client {
         }
         Ok(Some(digest))
     }
+}
+
+fn is_chunk(method: &str, path: &str, body: &[u8]) -> bool {
+    path.contains("/blobs/uploads/") && (method == "PATCH" || method == "PUT" && !body.is_empty())
 }
 
 pub(crate) fn present(blob: &str) -> (Thing, State) {

@@ -3,11 +3,6 @@
 //!
 //! `CRASH_ROUNDS` says how often (20), `CRASH_SEED` with what load.
 
-mod client;
-mod content;
-mod ledger;
-mod upload;
-
 use std::{
     env,
     path::Path,
@@ -16,11 +11,14 @@ use std::{
     time::Duration,
 };
 
-use client::{Client, SHARED};
-use content::{Blob, Random};
-use ledger::Moves;
-
-use crate::server::{self, Process};
+use crate::{
+    load::{
+        client::{Client, SHARED},
+        content::{self, Blob, Random},
+        ledger::Moves,
+    },
+    server::{self, Process},
+};
 
 const CLIENTS: usize = 4;
 /// How many times a directory is used before a fresh one takes its place.
@@ -51,7 +49,7 @@ fn live(rounds: u64, random: &mut Random) -> u64 {
     let directory = tempfile::tempdir().unwrap();
     let blobs = Arc::new(content::blobs());
     let moves = Arc::new(Mutex::new(Moves::default()));
-    let client = |n| Client::new(n, CLIENTS, random.next(), Arc::clone(&blobs), Arc::clone(&moves));
+    let client = |n| Client::new((n, CLIENTS), random.next(), false, Arc::clone(&blobs), Arc::clone(&moves));
     let mut clients: Vec<_> = (0..CLIENTS).map(client).collect();
     prepare(directory.path(), &blobs);
     for _ in 0..rounds {
@@ -63,7 +61,8 @@ fn live(rounds: u64, random: &mut Random) -> u64 {
         let address = server.address;
         verify(&server, &mut clients, &moves);
         thread::scope(|scope| {
-            let working: Vec<_> = clients.iter_mut().map(|client| scope.spawn(move || client.work(address))).collect();
+            let working: Vec<_> =
+                clients.iter_mut().map(|client| scope.spawn(move || client.work(address, || false))).collect();
             thread::sleep(Duration::from_millis(random.below(LONGEST) as u64));
             server.kill();
             for client in working {

@@ -14,7 +14,10 @@ use marina_distribution::oci::{Algorithm, Digest, ManifestType};
 use rustix::process::{Pid, Resource, Rlimit, geteuid, getrlimit, prlimit};
 use serde_json::json;
 
-use crate::server::{self, MIB, Process, Reply, chunked};
+use crate::{
+    load::http::{Reply, chunked},
+    server::{self, MIB, Process},
+};
 
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 /// How large the disk is.

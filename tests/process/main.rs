@@ -6,6 +6,8 @@ mod crash;
 mod full;
 #[path = "../linearizable/history/mod.rs"]
 mod history;
+#[path = "../load/mod.rs"]
+mod load;
 mod memory;
 mod restart;
 mod server;

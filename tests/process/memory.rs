@@ -12,7 +12,10 @@ use std::{
 
 use marina_distribution::oci::{Algorithm, Hasher};
 
-use crate::server::{self, MIB, Process};
+use crate::{
+    load::http,
+    server::{MIB, Process},
+};
 
 /// The most memory that the registry may ever have had.
 const BOUND: usize = 64 * MIB;
@@ -59,7 +62,7 @@ fn push(server: &Process, byte: u8, length: usize) {
     write!(stream, "Content-Length: {length}\r\n\r\n").unwrap();
     let piece = vec![byte; MIB];
     (0..length / MIB).for_each(|_| stream.write_all(&piece).unwrap());
-    let reply = server::receive(&mut stream, "PUT").unwrap();
+    let reply = http::receive(&mut stream, "PUT").unwrap();
     assert_eq!(reply.status, 201, "{}", reply.text());
 }
 
@@ -86,11 +89,11 @@ fn a_large_push_and_a_pull_by_a_slow_reader_take_bounded_memory() {
     let location = start_upload(&server);
     let mut stream = begin(&server, &format!("PATCH {location}"));
     stream.write_all(b"Transfer-Encoding: chunked\r\n\r\n").unwrap();
-    let piece = server::chunked(&vec![7; MIB], MIB);
+    let piece = http::chunked(&vec![7; MIB], MIB);
     let piece = piece.strip_suffix(b"0\r\n\r\n").unwrap();
     (0..length / MIB).for_each(|_| stream.write_all(piece).unwrap());
     stream.write_all(b"0\r\n\r\n").unwrap();
-    assert_eq!(server::receive(&mut stream, "PATCH").unwrap().status, 202);
+    assert_eq!(http::receive(&mut stream, "PATCH").unwrap().status, 202);
     assert_eq!(server.send("PUT", &format!("{location}?digest={digest}"), "", b"").status, 201);
     assert_bounded(&server);
 

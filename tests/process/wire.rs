@@ -11,7 +11,7 @@ use crate::{
         },
         request::{Answer, Condition, Request},
     },
-    server::{Reply, send},
+    load::http::{Reply, send},
 };
 
 /// What one history is about: two repositories that nobody else uses, and a session of the first.
