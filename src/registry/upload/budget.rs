@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::buffers::Buffers;
+
 /// A byte budget with back-pressure: who gets none waits, and so does the client behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
@@ -11,6 +13,7 @@ pub(crate) struct Budget {
     total: u32,
     /// How many wait.
     waiting: Arc<watch::Sender<usize>>,
+    buffers: Buffers,
 }
 
 /// Bytes granted; given back when dropped.
@@ -26,7 +29,13 @@ impl Budget {
         let total = u32::try_from(bytes)
             .unwrap_or(u32::MAX)
             .clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Self { bytes: Arc::new(Semaphore::new(total as usize)), total, waiting: Arc::new(watch::Sender::new(0)) }
+        let bytes = Arc::new(Semaphore::new(total as usize));
+        Self { bytes, total, waiting: Arc::new(watch::Sender::new(0)), buffers: Buffers::default() }
+    }
+
+    /// What is granted may be held in these.
+    pub(crate) fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     /// Waits for this many bytes. More than the whole budget counts as the whole budget, so that nobody waits for ever.

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod budget;
+mod buffers;
 mod hints;
 pub(crate) mod journal;
 pub(crate) mod source;

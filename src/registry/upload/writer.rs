@@ -190,7 +190,12 @@ impl<'a> Writer<'a> {
                 }
             }
             let granted = self.grant.as_ref().map_or(0, Grant::bytes);
-            self.buffer.reserve_exact(usize::try_from(granted - held).unwrap_or_default());
+            let room = usize::try_from(granted - held).unwrap_or_default();
+            if self.buffer.capacity() == 0 {
+                self.buffer = self.registry.budget.buffers().take(room);
+            } else {
+                self.buffer.reserve_exact(room);
+            }
         }
     }
 
@@ -230,7 +235,7 @@ impl<'a> Writer<'a> {
     /// Everything, for the one who finishes the session now, and what was granted for that.
     pub(crate) async fn content(mut self) -> Result<(Content, Option<Grant>)> {
         self.land().await?;
-        let tail = Bytes::from(self.buffer);
+        let tail = self.registry.budget.buffers().lend(self.buffer);
         let content = match self.journal.upload {
             Some(upload) if !self.parts.is_empty() => {
                 Content::Parts { upload, follows: self.parts.len() > self.found, parts: self.parts, tail }
@@ -266,7 +271,7 @@ impl<'a> Writer<'a> {
         self.numbers.start += 1;
         let previous = self.parts.get(self.found..).and_then(<[Part]>::last).cloned();
         let (store, grant) = (Arc::clone(&self.registry.store), self.grant.take());
-        let bytes = Bytes::from(mem::take(&mut self.buffer));
+        let bytes = self.registry.budget.buffers().lend(mem::take(&mut self.buffer));
         let part = tokio::spawn(async move {
             let placed = store.put_part(&upload, number, bytes, previous.as_ref()).await;
             drop(grant);
