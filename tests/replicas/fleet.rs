@@ -1,0 +1,202 @@
+//! Replicas of the real command on one bucket, with clocks of their own, behind a balancer.
+
+use std::{
+    env,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use futures_util::StreamExt;
+use marina_distribution::store::{
+    Span, Store,
+    s3::{Credentials, S3Settings, S3Store},
+};
+use tokio::runtime::Builder;
+
+use crate::{
+    balancer::Balancer,
+    load::http::{self, Reply},
+    minio::{BUCKET, KEY_ID, PREFIX, SECRET},
+};
+
+pub(crate) struct Fleet {
+    /// Where the replicas reach the store.
+    store: SocketAddr,
+    pub(crate) replicas: Vec<Replica>,
+    balancer: Balancer,
+}
+
+/// Killed with `kill -9` when dropped.
+pub(crate) struct Replica {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+/// How far the clocks of the replicas are off.
+const CLOCKS: [Option<&str>; 3] = [Some("-1h"), Some("+1h"), None];
+
+impl Fleet {
+    pub(crate) fn start(store: SocketAddr) -> Self {
+        let replicas: Vec<_> = (0..CLOCKS.len()).map(|number| Replica::start(store, number)).collect();
+        let balancer = Balancer::start(replicas.iter().map(|replica| replica.address).collect());
+        Self { store, replicas, balancer }
+    }
+
+    /// Of the balancer.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.balancer.address
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.replicas.len()
+    }
+
+    pub(crate) fn kill(&mut self, number: usize) {
+        self.replicas[number].kill();
+    }
+
+    /// Returns once it listens.
+    pub(crate) fn start_again(&mut self, number: usize) {
+        self.replicas[number] = Replica::start(self.store, number);
+        self.balancer.replace(number, self.replicas[number].address);
+    }
+
+    /// Returns once all replicas are ready.
+    pub(crate) fn wait_until_ready(&self) {
+        for replica in &self.replicas {
+            while http::send(replica.address, "GET", "/readyz", "", b"").unwrap().status != 200 {
+                thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// A whole request through the balancer.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
+        http::send(self.address(), method, path, headers, body).unwrap()
+    }
+}
+
+impl Replica {
+    fn start(store: SocketAddr, number: usize) -> Self {
+        let mut child = spawn(store, number);
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let (mut lines, mut line) = (String::new(), String::new());
+        while !line.contains("\"listening\"") {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it listened: {lines}");
+            lines.push_str(&line);
+        }
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let address = line["address"].as_str().unwrap().parse().unwrap();
+        // The log must be read on, or the replica would wait for it.
+        let mut kept: Box<dyn io::Write + Send> = match env::var_os("REPLICAS_LOGS") {
+            Some(directory) => {
+                Box::new(File::create(Path::new(&directory).join(format!("{}.log", child.id()))).unwrap())
+            }
+            None => Box::new(io::sink()),
+        };
+        thread::spawn(move || io::copy(&mut log, &mut kept));
+        Self { child, address }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// The most memory that it has had at any time, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    /// A whole request to this replica.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
+        http::send(self.address, method, path, headers, body).unwrap()
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(store: SocketAddr, number: usize) -> Child {
+    let mut command = marina("serve", store);
+    command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).stderr(Stdio::piped());
+    if let Some(offset) = CLOCKS[number] {
+        let library = env::var("FAKETIME_LIBRARY").expect("FAKETIME_LIBRARY: where libfaketimeMT.so.1 is");
+        // What passes is the same for all: a process trusts its monotonic clock.
+        command.envs([("LD_PRELOAD", &*library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]);
+    }
+    command.spawn().unwrap()
+}
+
+fn marina(command: &str, store: SocketAddr) -> Command {
+    let mut marina = Command::new(env!("CARGO_BIN_EXE_marina-distribution"));
+    marina.arg(command).args(["--store", &format!("s3://{BUCKET}/{PREFIX}")]);
+    marina.args(["--s3-endpoint", &format!("http://{store}")]);
+    marina.envs([("AWS_ACCESS_KEY_ID", KEY_ID), ("AWS_SECRET_ACCESS_KEY", SECRET)]);
+    marina
+}
+
+/// Demands that the command `check` finds nothing, and that all bytes are named by something that leads to them.
+pub(crate) fn check(store: SocketAddr) {
+    let output = marina("check", store).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(walk(store));
+}
+
+/// What nothing names is garbage that nobody would ever find.
+async fn walk(store: SocketAddr) {
+    let settings = S3Settings {
+        prefix: PREFIX.into(),
+        endpoint: Some(format!("http://{store}")),
+        path_style: true,
+        credentials: Credentials::Static {
+            access_key_id: KEY_ID.into(),
+            secret_access_key: SECRET.into(),
+            session_token: None,
+        },
+        ..S3Settings::new(BUCKET)
+    };
+    let store: Arc<dyn Store> = Arc::new(S3Store::open(settings).await);
+    let mut named = Vec::new();
+    for prefix in ["blobs/", "uploads/", "pending/", "dropped/"] {
+        let mut after = None;
+        loop {
+            let page = store.list(prefix, after.as_ref(), 1000).await.unwrap();
+            for entry in &page {
+                // What the first bytes do not name, the rest does not: journals name their place before their tail.
+                if let Some(object) = store.open(&entry.key, Span::first(64 << 10)).await.unwrap() {
+                    let mut body = object.body.into_stream();
+                    while let Some(bytes) = body.next().await {
+                        named.extend_from_slice(&bytes.unwrap());
+                    }
+                    named.push(b'\n');
+                }
+            }
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+        }
+    }
+    let named = String::from_utf8_lossy(&named);
+    let mut after = None;
+    while let Some(last) = {
+        let page = store.list("data/", after.as_ref(), 1000).await.unwrap();
+        let unnamed: Vec<_> = page.iter().filter(|entry| !named.contains(entry.key.as_str())).collect();
+        assert!(unnamed.is_empty(), "nothing leads to {unnamed:?}");
+        page.last().map(|entry| entry.key.clone())
+    } {
+        after = Some(last);
+    }
+}

@@ -1,0 +1,185 @@
+//! Uploads that are large, torn, made of many chunks, and many at once.
+//!
+//! `LARGE_MIB` and `LARGE_CHUNKS` say how much, where less shows the same.
+
+use std::{
+    env,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
+};
+
+use marina_distribution::oci::{Algorithm, Hasher};
+
+use crate::{
+    fleet::{self, Fleet},
+    load::{
+        content::Random,
+        http::{self, Reply},
+    },
+    minio::Minio,
+};
+
+const MIB: usize = 1 << 20;
+/// What of a torn body may be lost: the parts since the last checkpoint, and what the sockets hold.
+const LOST: usize = 16 * 8 * MIB + 32 * MIB;
+/// The bytes of bodies that a replica holds (`memory`), and all else that it needs, in KiB.
+const PEAK: u64 = (32 + 64) << 10;
+const PUSHES: usize = 100;
+
+fn number(name: &str, default: usize) -> usize {
+    env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+/// Bytes of any length that differ from piece to piece, and none of which is ever all in memory.
+struct Content {
+    piece: Vec<u8>,
+    length: usize,
+}
+
+impl Content {
+    fn new(seed: u64, length: usize) -> Self {
+        let mut random = Random(seed);
+        let piece = (0..MIB / 8).flat_map(|_| random.next().to_le_bytes()).collect();
+        Self { piece, length }
+    }
+
+    fn pieces(&self, from: usize, to: usize, mut take: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut piece = self.piece.clone();
+        let mut at = from;
+        while at < to {
+            piece[..8].copy_from_slice(&(at / MIB).to_le_bytes());
+            let start = at % MIB;
+            let end = MIB.min(start + to - at);
+            take(&piece[start..end])?;
+            at += end - start;
+        }
+        Ok(())
+    }
+
+    fn bytes(&self, from: usize, to: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(to - from);
+        self.pieces(from, to, |piece| bytes.write_all(piece)).unwrap();
+        bytes
+    }
+
+    fn digest(&self) -> String {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        self.pieces(0, self.length, |piece| {
+            hasher.update(piece);
+            Ok(())
+        })
+        .unwrap();
+        hasher.digest().to_string()
+    }
+
+    /// A request whose body is the rest from `from` on, of which what comes before `to` is sent.
+    fn send(&self, server: SocketAddr, request: &str, from: usize, to: usize) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(server)?;
+        write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")?;
+        if request.starts_with("PATCH") {
+            write!(stream, "Content-Range: {from}-{}\r\n", self.length - 1)?;
+        }
+        write!(stream, "Content-Length: {}\r\n\r\n", self.length - from)?;
+        self.pieces(from, to, |piece| stream.write_all(piece))?;
+        Ok(stream)
+    }
+}
+
+fn start_upload(server: SocketAddr) -> String {
+    let started = http::send(server, "POST", "/v2/large/blobs/uploads/", "", b"").unwrap();
+    started.header("location").to_owned()
+}
+
+fn finish(server: SocketAddr, location: &str, digest: &str) {
+    let done = http::send(server, "PUT", &format!("{location}?digest={digest}"), "", b"").unwrap();
+    assert_eq!(done.status, 201, "{}", done.text());
+}
+
+/// What a pull gets, hashed as it comes.
+fn digest_of_pull(server: SocketAddr, digest: &str) -> String {
+    let mut stream = TcpStream::connect(server).unwrap();
+    write!(stream, "GET /v2/large/blobs/{digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend_from_slice(&byte);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head));
+    let (mut hasher, mut piece) = (Hasher::new(Algorithm::Sha256), vec![0; MIB]);
+    loop {
+        match stream.read(&mut piece).unwrap() {
+            0 => return hasher.digest().to_string(),
+            more => hasher.update(&piece[..more]),
+        }
+    }
+}
+
+// STATE-1, STATE-4
+#[test]
+fn a_large_torn_upload_goes_on_at_another_replica_at_its_last_durable_part() {
+    let store = Minio::start();
+    let mut fleet = Fleet::start(store.address);
+    let content = Content::new(1, number("LARGE_MIB", 1024) * MIB);
+    let digest = content.digest();
+    let [first, second, third] = [0, 1, 2].map(|n: usize| fleet.replicas[n].address);
+    let location = start_upload(first);
+    let sent = content.length * 7 / 10;
+    let torn = content.send(first, &format!("PATCH {location}"), 0, sent).unwrap();
+    fleet.kill(0);
+    drop(torn);
+
+    let status = http::send(second, "GET", &location, "", b"").unwrap();
+    assert_eq!(status.status, 204, "{}", status.text());
+    let received = status.received();
+    eprintln!("{} MiB sent, goes on at {} MiB", sent / MIB, received / MIB);
+    assert!((sent.saturating_sub(LOST)..=sent).contains(&received), "{received}");
+    let mut rest = content.send(third, &format!("PATCH {location}"), received, content.length).unwrap();
+    let appended: Reply = http::receive(&mut rest, "PATCH").unwrap();
+    assert_eq!(appended.status, 202, "{}", appended.text());
+    finish(second, &location, &digest);
+    assert_eq!(digest_of_pull(third, &digest), digest);
+    fleet::check(store.address);
+}
+
+#[test]
+fn small_chunks_however_many_become_a_blob_whichever_replica_gets_them() {
+    const CHUNK: usize = 100 << 10;
+    let store = Minio::start();
+    let fleet = Fleet::start(store.address);
+    let content = Content::new(2, number("LARGE_CHUNKS", 500) * CHUNK);
+    let digest = content.digest();
+    let location = start_upload(fleet.address());
+    for from in (0..content.length).step_by(CHUNK) {
+        let bytes = content.bytes(from, from + CHUNK);
+        let range = format!("Content-Range: {from}-{}\r\n", from + CHUNK - 1);
+        let reply = fleet.send("PATCH", &location, &range, &bytes);
+        assert_eq!((reply.status, reply.received()), (202, from + CHUNK), "{}", reply.text());
+    }
+    finish(fleet.address(), &location, &digest);
+    assert_eq!(digest_of_pull(fleet.address(), &digest), digest);
+    fleet::check(store.address);
+}
+
+// GEN-11
+#[test]
+fn a_hundred_pushes_at_once_take_bounded_memory() {
+    let store = Minio::start();
+    let fleet = Fleet::start(store.address);
+    let replica = &fleet.replicas[0];
+    let server = replica.address;
+    thread::scope(|scope| {
+        for n in 0..PUSHES {
+            scope.spawn(move || {
+                let content = Content::new(100 + n as u64, 16 * MIB);
+                let request = format!("PUT {}?digest={}", start_upload(server), content.digest());
+                let mut stream = content.send(server, &request, 0, content.length).unwrap();
+                let done = http::receive(&mut stream, "PUT").unwrap();
+                assert_eq!(done.status, 201, "{}", done.text());
+            });
+        }
+    });
+    eprintln!("{PUSHES} pushes of 16 MiB: peak {} MiB", replica.peak() / 1024);
+    assert!(replica.peak() < PEAK, "{} KiB", replica.peak());
+}
