@@ -101,6 +101,16 @@ settings! {
     allow_missing_references: bool, "BOOL", "false";
     /// How long an unfinished upload is kept after its last chunk
     upload_expiry: Duration, "TIME", "24h";
+    /// Collect what nothing needs any more, in the background; with false only `gc` does
+    gc: bool, "BOOL", "true";
+    /// How often the fleet looks for something to collect
+    gc_interval: Duration, "TIME", "15m";
+    /// How many calls a second the collector may make to the store
+    gc_rate: NonZeroU32, "COUNT", "200";
+    /// How long what was pushed is kept although nothing refers to it, and how long it then rests before it is taken
+    grace: Duration, "TIME", "24h";
+    /// How long what was deleted can be put back, with all that it names; 0s turns it off
+    undelete: Duration, "TIME", "7d";
     /// Memory for request bodies in flight, all of them together
     memory: ByteSize, "SIZE", "32MiB";
     /// How long a client may stay silent, or leave what it is sent unread; a slow one is never cut

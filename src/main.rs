@@ -16,12 +16,13 @@ use bytes::Bytes;
 use marina_distribution::{
     config::{self, Action, Config, Invocation, StoreLocation},
     http::{self, Networks, Redirects},
-    registry::{self, DATA_KEYS, Expired, Registry, SCRATCH_KEYS, check},
+    registry::{self, Collected, Collector, DATA_KEYS, Registry, SCRATCH_KEYS, check},
     server::{self, Ended, Stop},
     store::{
         Store,
         doctor::{self, Report},
         fs::FsStore,
+        paced::Paced,
         s3::{Credentials, Encryption, S3Settings, S3Store, StorageClass, Unreliable},
     },
 };
@@ -32,10 +33,6 @@ use tracing::{info, warn};
 const NOT_WELL: u8 = 1;
 /// It could not run.
 const FAILED: u8 = 2;
-/// How often to look for what was begun and never ended. A round reads all of it, and what it finds is a day old.
-const EXPIRY_ROUND: Duration = Duration::from_hours(6);
-/// How long after the start to look first: starting costs nothing that depends on what is stored.
-const EXPIRY_FIRST: Duration = Duration::from_mins(10);
 /// How long after a try to reach the store at the start the next one begins.
 const OPEN_AGAIN: Duration = Duration::from_secs(2);
 
@@ -62,6 +59,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Action::Serve => on_runtime(serve(effective.config)),
         Action::Check => on_runtime(check(effective.config)),
         Action::Doctor { install_lifecycle } => on_runtime(doctor(effective.config, install_lifecycle)),
+        Action::Gc => on_runtime(collect(effective.config)),
         Action::Health => Ok(health(effective.config.listen)),
     }
 }
@@ -191,11 +189,22 @@ fn may_pass(error: &(dyn Error + 'static)) -> bool {
 async fn look_after(config: &Config, opening: &http::Opening) -> Result<Infallible, Box<dyn Error>> {
     loop {
         if let Some(registry) = opening.registry() {
-            expire_for_ever(registry).await;
+            if !config.gc {
+                std::future::pending::<()>().await;
+            }
+            collect_for_ever(&collector(config, registry), config.gc_interval).await;
         }
         tokio::time::sleep(OPEN_AGAIN).await;
         try_to_open(config, opening).await?;
     }
+}
+
+/// One round, and what it did.
+async fn collect(config: Config) -> Result<ExitCode, Box<dyn Error>> {
+    let registry = open(&config).await?;
+    let done = collector(&config, &registry).round().await?;
+    writeln!(io::stdout(), "{done}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Where the rooms meet.
@@ -204,6 +213,8 @@ async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
     let settings = registry::Settings {
         allow_missing_references: config.allow_missing_references,
         upload_expiry: config.upload_expiry,
+        grace: config.grace,
+        undelete: config.undelete,
         memory: usize::try_from(config.memory.as_u64()).unwrap_or(usize::MAX),
         ..registry::Settings::default()
     };
@@ -252,14 +263,20 @@ fn bucket_settings(config: &Config, bucket: &str, prefix: &str) -> Result<S3Sett
     })
 }
 
-/// Looks for what was begun and never ended, again and again.
-async fn expire_for_ever(registry: &Arc<Registry>) -> Infallible {
-    let mut rounds = tokio::time::interval_at(Instant::now() + EXPIRY_FIRST, EXPIRY_ROUND);
+/// It makes its calls at its own pace.
+fn collector(config: &Config, registry: &Registry) -> Collector {
+    Collector::new(registry.beside(|store| Arc::new(Paced::new(store, config.gc_rate))))
+}
+
+/// Collects, again and again. First when an interval is over: starting costs nothing that depends on what is stored.
+async fn collect_for_ever(collector: &Collector, interval: Duration) -> Infallible {
+    let mut rounds = tokio::time::interval_at(Instant::now() + interval, interval);
     loop {
         rounds.tick().await;
-        match registry.expire().await {
-            Ok(expired) if expired == Expired::default() => {}
-            Ok(Expired { sessions, references }) => info!(sessions, references, "expired"),
+        match collector.turn(interval).await {
+            Ok(None) => {}
+            Ok(Some(done)) if done == Collected::default() => {}
+            Ok(Some(done)) => info!(%done, "collected"),
             Err(error) => warn!(error = %Causes(&error), "the next round goes on"),
         }
     }

@@ -26,6 +26,8 @@ pub enum Action {
     Check,
     /// Find out what the store can do.
     Doctor { install_lifecycle: bool },
+    /// Take what nothing needs any more, once.
+    Gc,
     /// Ask the running server whether it is ready.
     Health,
     /// Print the configuration.
@@ -51,6 +53,7 @@ impl Invocation {
             Some(("doctor", matches)) => {
                 (Action::Doctor { install_lifecycle: matches.get_flag(INSTALL_LIFECYCLE) }, matches)
             }
+            Some(("gc", matches)) => (Action::Gc, matches),
             Some(("health", matches)) => (Action::Health, matches),
             Some(("config", matches)) => (Action::Config, matches),
             Some((_, matches)) => (Action::Serve, matches),
@@ -72,6 +75,7 @@ fn command() -> Command {
         ("serve", "Run the registry (the default)"),
         ("check", "Verify what is stored: exits with 0 if all is well, 1 if not, 2 if it could not tell"),
         ("doctor", "Find out what the store can do: exits with 0 if it is safe, 1 if not, 2 if it cannot be reached"),
+        ("gc", "Take what nothing needs any more, once; a server that runs does so all the time"),
         ("health", "Ask the server that runs at --listen whether it is ready: exits with 0 if so, else 1"),
         ("config", "Print the configuration as a file, and where each value came from"),
     ];

@@ -122,14 +122,14 @@ impl Registry {
         let mut deadline = self.deadline();
         loop {
             let seen = register.read(self.store()).await?;
-            let holder = seen.present().ok_or(Error::BlobUnknown(*digest))?;
-            let what = DroppedWhat::Blob { digest: *digest, data: Some(holder.data.clone()) };
+            seen.present().ok_or(Error::BlobUnknown(*digest))?;
+            let what = DroppedWhat::Blobs { digests: vec![*digest] };
             // The collector learns of it first. If we stop here it looks, finds the holder, and leaves it.
-            Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store()).await?;
+            Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store(), 0).await?;
             deadline.check()?;
             // Gone in one write, for every replica. The bytes are the collector's business.
             match register.bury(self.store(), &seen, true).await? {
-                Written::Done => return Ok(()),
+                Written::Done(_) => return Ok(()),
                 Written::Lost(_) => deadline.again().await?,
                 // Perhaps it was gone and is back by now; one delete does not take both.
                 Written::Unclear(_) => return Err(Error::Busy),
@@ -180,7 +180,7 @@ impl Registry {
             deadline.check()?;
             // If we stop here nothing is held, and the reference in flight expires.
             match own.publish(self.store(), &over, &lifted.holder()).await? {
-                Written::Done => return Ok(true),
+                Written::Done(_) => return Ok(true),
                 Written::Lost(_) => deadline.again().await?,
                 // Perhaps it was held and a client has deleted it since; one mount does not undo that.
                 Written::Unclear(_) => return Err(Error::Busy),
@@ -221,7 +221,7 @@ impl Registry {
                 deadline.check()?;
                 // If we stop here the record may be new: a blob that nobody holds, which the pending entry leads to.
                 match register.publish(self.store(), &held, &record.holder()).await? {
-                    Written::Done => return Ok(()),
+                    Written::Done(_) => return Ok(()),
                     Written::Lost(_) => {}
                     // Perhaps it was held and a client has deleted it since; one upload does not undo that.
                     Written::Unclear(_) => return Err(Error::Busy),
@@ -255,7 +255,7 @@ impl Registry {
         deadline.check()?;
         let ours = Record::new(size, data);
         match register.publish(self.store(), &seen, &ours).await? {
-            Written::Done => Ok(Some(ours)),
+            Written::Done(_) => Ok(Some(ours)),
             Written::Lost(now) | Written::Unclear(now) => Ok(register.lift(self.store(), now).await?),
         }
     }
@@ -276,7 +276,7 @@ impl Registry {
             data: bytes.map(|(data, _)| data.as_str().to_owned()),
             session: bytes.and_then(|(_, source)| source.session()).map(|id| id.to_string()),
         };
-        Ok(entry.put(self.store()).await?)
+        Ok(entry.put(self.store(), self.settings.grace.as_secs()).await?)
     }
 }
 

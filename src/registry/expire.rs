@@ -3,13 +3,16 @@
 //! A clock says what is old enough to look at. It never decides who wins: every step below shuts out, by a write that
 //! its owner loses against, whoever may still be at work on what expires.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
-    Error, Registry, Result,
+    Error, PARALLEL, Registry, Result,
     blob::Record,
-    layout,
+    gc, layout,
     manifest::StoredManifest,
+    nonce::timed_id,
     pages::Pages,
     pending::{self, Dropped, DroppedWhat, PendingBlob, PendingManifest},
     register::{Register, Seen, State, Value, Written},
@@ -17,7 +20,7 @@ use super::{
     upload::journal::{End, Journal},
 };
 use crate::{
-    oci::{Algorithm, Digest, Manifest},
+    oci::{Algorithm, AnyDigest, Digest, Manifest, Repository},
     store::{Key, Store},
 };
 
@@ -35,52 +38,39 @@ impl Registry {
     /// of replicas may do so at the same time, and each may stop anywhere: the next round goes on.
     pub async fn expire(self: &Arc<Self>) -> Result<Expired> {
         let mut expired = Expired::default();
-        let mut after = None;
-        while let Some(session) = self.next_session(&mut after).await? {
-            expired.sessions += u64::from(go_on(self.expire_session(session).await, &layout::session(session))?);
+        let mut pages = Pages::new(layout::UPLOADS);
+        let mut last = None;
+        while let Some(keys) = pages.next(self.store()).await? {
+            for id in keys.iter().filter_map(session_at) {
+                // Its age is in its name: of what is younger than a life nothing need be read.
+                if last.replace(id) != Some(id) && self.is_over(id.issued() + session::UNIT) {
+                    expired.sessions += u64::from(go_on(self.expire_session(id).await, &layout::session(id))?);
+                }
+            }
         }
         for prefix in layout::PENDING_BLOBS {
             let mut pages = Pages::new(prefix);
             while let Some(keys) = pages.next(self.store()).await? {
-                for key in keys {
-                    expired.references += u64::from(go_on(self.expire_blob_reference(&key).await, &key)?);
-                }
+                expired.references += self.expire_blob_references(&keys).await?;
             }
         }
         let mut pages = Pages::new(layout::PENDING_MANIFESTS);
         while let Some(keys) = pages.next(self.store()).await? {
-            for key in keys {
-                expired.references += u64::from(go_on(self.expire_manifest_reference(&key).await, &key)?);
+            for key in keys.iter().filter(|key| self.is_due(key)) {
+                expired.references += u64::from(go_on(self.expire_manifest_reference(key).await, key)?);
             }
         }
         Ok(expired)
     }
 
-    /// The first session after `after`, which moves behind all its keys.
-    async fn next_session(&self, after: &mut Option<Key>) -> Result<Option<SessionId>> {
-        loop {
-            let Some(entry) = self.store().list(layout::UPLOADS, after.as_ref(), 1).await?.pop() else {
-                return Ok(None);
-            };
-            match layout::parse(&entry.key) {
-                Some(layout::Named::Journal(id, _) | layout::Named::End(id)) => {
-                    *after = Some(layout::journal(id, 0));
-                    return Ok(Some(id));
-                }
-                _ => *after = Some(entry.key),
-            }
-        }
-    }
-
     /// Ends a session that nobody has worked on for too long, and drops its bytes unless they were published.
     async fn expire_session(&self, id: SessionId) -> Result<bool> {
-        let life = self.settings.upload_expiry.as_secs();
         let read = Journal::load(self.store(), id, Algorithm::Sha256).await?;
         let (at, digest) = match &read.end.state {
             State::Live(End::Expired { at, digest }) => (*at, *digest),
             state => {
                 let last = if read.journal.seq > 0 { read.journal.at } else { id.issued() + session::UNIT };
-                if last.saturating_add(life) >= self.now() {
+                if !self.is_over(last) {
                     return Ok(false);
                 }
                 let digest = match state {
@@ -90,7 +80,7 @@ impl Registry {
                 // From here on no finisher can own these bytes. If we stop here the next round goes on.
                 let ours = End::Expired { at: self.now(), digest };
                 match layout::end(id).publish(self.store(), &read.end, &ours).await? {
-                    Written::Done => (self.now(), digest),
+                    Written::Done(_) => (self.now(), digest),
                     Written::Lost(_) | Written::Unclear(_) => return Ok(false),
                 }
             }
@@ -107,10 +97,10 @@ impl Registry {
                 }
             }
         }
-        // The mark stays for another lifetime: no replica, were its clock that far behind, takes the id for a new one.
-        if at.saturating_add(life).saturating_add(session::UNIT) < self.now() && self.store.limits().conditional_delete
-        {
-            layout::end(id).remove(self.store()).await?;
+        // The mark stays for another lifetime: no replica, were its clock that far behind, takes the id for a new one. It is
+        // the last word on the session, which nobody writes over, and so it may be deleted by name.
+        if self.is_over(at.saturating_add(session::UNIT)) {
+            self.store().delete(layout::end(id).key()).await?;
         }
         Ok(true)
     }
@@ -132,51 +122,74 @@ impl Registry {
         }
         // From here on nobody completes them. A finisher that was stopped just before may have done so.
         self.store().abort(upload).await?;
-        if let Some(digest) = digest {
-            let record = layout::record(&digest).read(self.store()).await?;
-            let named = record.present().map(Record::data).transpose()?;
-            if named.as_ref() != Some(&upload.key) {
-                self.store().delete(&upload.key).await?;
-            }
+        let record = match digest {
+            Some(digest) => layout::record(&digest).read(self.store()).await?,
+            // Nobody published them: at most a finisher found that they were not what the client had said.
+            None => Seen::absent(),
+        };
+        let named = record.present().map(Record::data).transpose()?;
+        if named.as_ref() != Some(&upload.key) {
+            self.store().delete(&upload.key).await?;
         }
         Ok(true)
     }
 
-    /// Gives up a blob reference in flight: shuts its owner out, and leaves what it named to the collector.
-    async fn expire_blob_reference(&self, key: &Key) -> Result<bool> {
-        let Some(entry) = pending::read::<PendingBlob>(self.store(), key).await? else { return Ok(false) };
-        if !self.is_old(entry.at) {
-            return Ok(false);
+    /// Gives up blob references in flight: shuts their owners out, and leaves what they named to the collector.
+    async fn expire_blob_references(&self, keys: &[Key]) -> Result<u64> {
+        let due = keys.iter().filter(|key| self.is_due(key));
+        let fenced: Vec<_> = due.map(|key| async move { go_on(self.fence_blob_reference(key).await, key) }).collect();
+        let mut fenced = stream::iter(fenced).buffer_unordered(PARALLEL);
+        let mut repositories: BTreeMap<Repository, Vec<(&Key, Digest)>> = BTreeMap::new();
+        let mut strays = Vec::new();
+        while let Some(fenced) = fenced.next().await {
+            let Some(Fenced { key, entry, stray }) = fenced? else { continue };
+            strays.extend(stray.map(|data| (entry.digest, data)));
+            repositories.entry(entry.repository).or_default().push((key, entry.digest));
         }
+        if !strays.is_empty() {
+            // Its owner, should it have stalled just before, may still put them: looked at once more, much later.
+            let rest = self.now().saturating_add(self.settings.grace.as_secs());
+            let entry = gc::Bytes::new(self.now(), strays);
+            pending::put(self.store(), layout::bytes(timed_id(rest)), &entry).await?;
+        }
+        let mut expired = 0;
+        for (repository, entries) in repositories {
+            let what = DroppedWhat::Blobs { digests: entries.iter().map(|(_, digest)| *digest).collect() };
+            // If we stop between these two, both name it, and the next round does this again.
+            Dropped { at: self.now(), repository, what }.put(self.store(), 0).await?;
+            expired += entries.len() as u64;
+            let deletes: Vec<_> = entries.into_iter().map(|(key, _)| self.store().delete(key)).collect();
+            stream::iter(deletes).buffer_unordered(PARALLEL).try_collect::<()>().await?;
+        }
+        Ok(expired)
+    }
+
+    /// Shuts out the owner of a reference in flight; `None`: it has been consumed.
+    async fn fence_blob_reference<'a>(&self, key: &'a Key) -> Result<Option<Fenced<'a>>> {
+        let Some(entry) = pending::read::<PendingBlob>(self.store(), key).await? else { return Ok(None) };
         let record = fence(self.store(), &layout::record(&entry.digest)).await?;
         fence(self.store(), &layout::holder(&entry.digest, &entry.repository)).await?;
         // From here on the owner loses, and starts again with other names. The bytes of a session are the session's.
-        if let Some(data) = entry.data().filter(layout::is_attempt) {
-            let named = record.present().map(Record::data).transpose()?;
-            if named.as_ref() != Some(&data) {
-                self.store().delete(&data).await?;
-            }
+        let named = record.present().map(Record::data).transpose()?;
+        let is_stray = |data: &Key| layout::session_of(data).is_none() && named.as_ref() != Some(data);
+        let stray = entry.data().filter(is_stray);
+        if let Some(data) = &stray {
+            self.store().delete(data).await?;
         }
-        let what = DroppedWhat::Blob { digest: entry.digest, data: entry.data };
-        // If we stop between these two, both name it, and the next round does this again.
-        Dropped { at: self.now(), repository: entry.repository, what }.put(self.store()).await?;
-        self.store().delete(key).await?;
-        Ok(true)
+        Ok(Some(Fenced { key, entry, stray }))
     }
 
     /// Gives up a manifest push in flight. One that came as far as its manifest is completed; any other is shut out.
     async fn expire_manifest_reference(self: &Arc<Self>, key: &Key) -> Result<bool> {
         let Some(entry) = pending::read::<PendingManifest>(self.store(), key).await? else { return Ok(false) };
-        if !self.is_old(entry.at) {
-            return Ok(false);
-        }
         let stored = fence(self.store(), &layout::manifest(&entry.repository, &entry.digest)).await?;
         if let Some(stored) = stored.present() {
             self.complete_manifest(&entry, stored).await?;
         }
-        let what = DroppedWhat::Manifest { digest: entry.digest };
+        let what =
+            DroppedWhat::Blobs { digests: entry.references.iter().filter_map(AnyDigest::known).copied().collect() };
         // If we stop between these two, both name it, and the next round does this again.
-        Dropped { at: self.now(), repository: entry.repository, what }.put(self.store()).await?;
+        Dropped { at: self.now(), repository: entry.repository, what }.put(self.store(), 0).await?;
         self.store().delete(key).await?;
         Ok(true)
     }
@@ -202,19 +215,39 @@ impl Registry {
         Ok(())
     }
 
-    fn is_old(&self, at: u64) -> bool {
-        at.saturating_add(self.settings.grace.as_secs()) < self.now()
+    /// Whether a session that was last active then has lived its life.
+    fn is_over(&self, last: u64) -> bool {
+        last.saturating_add(self.settings.upload_expiry.as_secs()) < self.now()
+    }
+
+    pub(crate) fn is_due(&self, key: &Key) -> bool {
+        layout::due(key) <= self.now()
     }
 }
 
-/// One damaged entry must not keep all others from expiring: it stays where it is, and the log says so.
-fn go_on(expired: Result<bool>, what: &impl std::fmt::Display) -> Result<bool> {
-    match expired {
+/// A reference in flight whose owner was shut out.
+struct Fenced<'a> {
+    key: &'a Key,
+    entry: PendingBlob,
+    /// Bytes that no record names.
+    stray: Option<Key>,
+}
+
+fn session_at(key: &Key) -> Option<SessionId> {
+    match layout::parse(key)? {
+        layout::Named::Journal(id, _) | layout::Named::End(id) => Some(id),
+        _ => None,
+    }
+}
+
+/// One damaged entry must not keep all others waiting: it stays where it is, and the log says so.
+pub(crate) fn go_on<T: Default>(done: Result<T>, what: &impl std::fmt::Display) -> Result<T> {
+    match done {
         Err(error @ (Error::Corrupt(_) | Error::ManifestInvalid(_))) => {
-            tracing::error!(%what, %error, "cannot expire");
-            Ok(false)
+            tracing::error!(%what, %error, "left as it is");
+            Ok(T::default())
         }
-        expired => expired,
+        done => done,
     }
 }
 
@@ -223,7 +256,7 @@ async fn fence<T: Value>(store: &dyn Store, register: &Register<T>) -> Result<Se
     let mut seen = register.read(store).await?;
     while seen.present().is_none() {
         match register.bury(store, &seen, seen.is_by_client()).await? {
-            Written::Done => break,
+            Written::Done(_) => break,
             Written::Lost(now) | Written::Unclear(now) => seen = now,
         }
     }

@@ -7,6 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     blob::{Holder, Record},
+    gc,
     layout::{self, Named},
     manifest::StoredManifest,
     pending::{Dropped, PendingBlob, PendingManifest},
@@ -37,13 +38,26 @@ pub(crate) fn key(input: &[u8]) {
         Named::End(session) => layout::end(*session).key().to_string(),
         Named::PendingBlob(digest) => layout::pending_blobs(digest),
         Named::PendingManifest(repository) => layout::pending_manifests(repository),
-        Named::Dropped => layout::DROPPED.to_owned(),
+        Named::Dropped(repository) => layout::dropped_of(repository),
+        Named::Condemned(repository) => layout::condemned_of(repository),
+        Named::Unheld => layout::UNHELD.to_owned(),
+        Named::Bytes => layout::BYTES.to_owned(),
+        Named::Tombstones => layout::TOMBSTONES.to_owned(),
+        Named::Lease => layout::lease().key().to_string(),
         Named::SessionKey => layout::session_key().to_string(),
         Named::Scratch => layout::SCRATCH.to_owned(),
     };
     let by_id = matches!(
         named,
-        Named::Data | Named::PendingBlob(_) | Named::PendingManifest(_) | Named::Dropped | Named::Scratch
+        Named::Data
+            | Named::PendingBlob(_)
+            | Named::PendingManifest(_)
+            | Named::Dropped(_)
+            | Named::Condemned(_)
+            | Named::Unheld
+            | Named::Bytes
+            | Named::Tombstones
+            | Named::Scratch
     );
     assert!(if by_id { key.as_str().starts_with(&built) } else { key.as_str() == built }, "{key} is built as {built}");
 }
@@ -61,6 +75,10 @@ pub(crate) fn register(input: &[u8]) {
     entry::<PendingBlob>(input);
     entry::<PendingManifest>(input);
     entry::<Dropped>(input);
+    entry::<gc::Condemned>(input);
+    entry::<gc::Unheld>(input);
+    entry::<gc::Bytes>(input);
+    entry::<gc::Tombstones>(input);
 }
 
 /// And by its size, a list tells whether it is there.

@@ -16,17 +16,25 @@
 //! | `uploads/<session>/!end` | register | who ended the session |
 //! | `pending/<alg>/<hh>/<hex>.<id>` | write-once | a blob reference in flight |
 //! | `pending/manifests/<repo>/<id>` | write-once | a manifest push in flight |
-//! | `dropped/<id>` | write-once | a reference taken away: work for the collector |
+//! | `dropped/<repo>/<id>` | write-once | a reference taken away: work for the collector |
+//! | `gc/condemned/<repo>/<id>` | write-once | holders that the collector has condemned |
+//! | `gc/unheld/<id>` | write-once | blobs that perhaps no repository holds any more |
+//! | `gc/bytes/<id>` | write-once | bytes about to be deleted |
+//! | `gc/tombstones/<id>` | write-once | tombstones, to be removed when nobody can mean them any more |
+//! | `gc/lease` | register | who collects; saves work, and decides nothing |
 //! | `fleet/session-key` | write-once | signs session ids |
 //! | `doctor/…` | | what is tried out on the store; nothing that means anything |
 //!
 //! `<name>` is the repository name as it is; `<repo>` is the same on one level ([`flat`]). Some stores list in the order
 //! of path components, some hide `p/q` while an object `p` exists, and a disk cannot have both: so no key is a
 //! `/`-prefix of another, and every list that must be ordered is one level deep. `_` cannot start a name component.
+//!
+//! The ids of references in flight and of the collector's entries begin with the time at which they are due, so that a
+//! list tells what there is to be done ([`due`]).
 
 use uuid::Uuid;
 
-use super::{register::Register, session::SessionId};
+use super::{gc::Lease, nonce, register::Register, session::SessionId};
 use crate::{
     oci::{Algorithm, Descriptor, Digest, Repository, Tag},
     registry::{
@@ -52,6 +60,10 @@ pub(crate) const UPLOADS: &str = "uploads/";
 pub(crate) const PENDING_BLOBS: [&str; 2] = ["pending/sha256/", "pending/sha512/"];
 pub(crate) const PENDING_MANIFESTS: &str = "pending/manifests/";
 pub(crate) const DROPPED: &str = "dropped/";
+pub(crate) const CONDEMNED: &str = "gc/condemned/";
+pub(crate) const UNHELD: &str = "gc/unheld/";
+pub(crate) const BYTES: &str = "gc/bytes/";
+pub(crate) const TOMBSTONES: &str = "gc/tombstones/";
 
 /// The leaf of a record. No repository encodes to it: names start with a letter or digit.
 const RECORD: &str = "_";
@@ -69,9 +81,9 @@ pub(crate) fn data(session: SessionId, attempt: Option<Uuid>) -> Key {
     }
 }
 
-/// Whether these are the bytes of one attempt, which nobody but that attempt can ever publish.
-pub(crate) fn is_attempt(data: &Key) -> bool {
-    data.as_str().rsplit('/').next().is_some_and(|leaf| leaf.len() > ID_LENGTH)
+/// The session that these bytes belong to; `None`: they are those of one attempt, which alone can ever publish them.
+pub(crate) fn session_of(data: &Key) -> Option<SessionId> {
+    data.as_str().rsplit('/').next().and_then(SessionId::parse)
 }
 
 pub(crate) fn record(digest: &Digest) -> Register<Record> {
@@ -89,7 +101,12 @@ pub(crate) fn holders(digest: &Digest) -> String {
 }
 
 pub(crate) fn manifest(repository: &Repository, digest: &Digest) -> Register<StoredManifest> {
-    Register::at(key(format!("{REPOS}{repository}/{MANIFESTS}/{}/{}", digest.algorithm(), digest.hex())))
+    Register::at(key(format!("{}{}/{}", manifests(repository), digest.algorithm(), digest.hex())))
+}
+
+/// The prefix of a repository's manifests.
+pub(crate) fn manifests(repository: &Repository) -> String {
+    format!("{REPOS}{repository}/{MANIFESTS}/")
 }
 
 pub(crate) fn tag(repository: &Repository, tag: &Tag) -> Register<TagTarget> {
@@ -148,8 +165,44 @@ pub(crate) fn pending_manifests(repository: &Repository) -> String {
     format!("{PENDING_MANIFESTS}{}/", flat(repository))
 }
 
-pub(crate) fn dropped(id: Uuid) -> Key {
-    key(format!("{DROPPED}{id}"))
+pub(crate) fn dropped(repository: &Repository, id: Uuid) -> Key {
+    key(format!("{}{id}", dropped_of(repository)))
+}
+
+/// The prefix of what was taken away in a repository.
+pub(crate) fn dropped_of(repository: &Repository) -> String {
+    format!("{DROPPED}{}/", flat(repository))
+}
+
+pub(crate) fn condemned(repository: &Repository, id: Uuid) -> Key {
+    key(format!("{}{id}", condemned_of(repository)))
+}
+
+/// The prefix of what was condemned in a repository.
+pub(crate) fn condemned_of(repository: &Repository) -> String {
+    format!("{CONDEMNED}{}/", flat(repository))
+}
+
+pub(crate) fn unheld(id: Uuid) -> Key {
+    key(format!("{UNHELD}{id}"))
+}
+
+pub(crate) fn bytes(id: Uuid) -> Key {
+    key(format!("{BYTES}{id}"))
+}
+
+pub(crate) fn tombstones(id: Uuid) -> Key {
+    key(format!("{TOMBSTONES}{id}"))
+}
+
+pub(crate) fn lease() -> Register<Lease> {
+    Register::at(key("gc/lease".to_owned()))
+}
+
+/// When a reference in flight expires, or an entry is to be worked on; in seconds since the epoch.
+pub(crate) fn due(key: &Key) -> u64 {
+    let id = key.as_str().split_at_checked(key.as_str().len().saturating_sub(ID_LENGTH)).map(|(_, id)| id);
+    id.and_then(self::id).map_or(0, nonce::time_of)
 }
 
 pub(crate) fn session_key() -> Key {
@@ -170,7 +223,12 @@ pub(crate) enum Named {
     End(SessionId),
     PendingBlob(Digest),
     PendingManifest(Repository),
-    Dropped,
+    Dropped(Repository),
+    Condemned(Repository),
+    Unheld,
+    Bytes,
+    Tombstones,
+    Lease,
     SessionKey,
     Scratch,
 }
@@ -213,7 +271,12 @@ pub(crate) fn parse(key: &Key) -> Option<Named> {
             let digest = digest(algorithm, hex)?;
             (pending_blob(&digest, id(leaf)?) == *key).then_some(Named::PendingBlob(digest))
         }
-        ["dropped", leaf] => id(leaf).and(Some(Named::Dropped)),
+        ["dropped", repo, leaf] => id(leaf).and(Some(Named::Dropped(unflat(repo)?))),
+        ["gc", "condemned", repo, leaf] => id(leaf).and(Some(Named::Condemned(unflat(repo)?))),
+        ["gc", "unheld", leaf] => id(leaf).and(Some(Named::Unheld)),
+        ["gc", "bytes", leaf] => id(leaf).and(Some(Named::Bytes)),
+        ["gc", "tombstones", leaf] => id(leaf).and(Some(Named::Tombstones)),
+        ["gc", "lease"] => Some(Named::Lease),
         ["fleet", "session-key"] => Some(Named::SessionKey),
         ["doctor", _, ..] => Some(Named::Scratch),
         _ => None,
@@ -260,87 +323,4 @@ fn key(text: String) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::registry::nonce::fresh_id;
-
-    fn digests() -> impl Strategy<Value = Digest> {
-        (any::<[u8; 8]>(), prop_oneof![Just(Algorithm::Sha256), Just(Algorithm::Sha512)])
-            .prop_map(|(bytes, algorithm)| Digest::of(algorithm, &bytes))
-    }
-
-    fn repositories() -> impl Strategy<Value = Repository> {
-        "[a-z0-9]{1,3}((__?|\\.|-{1,2}|/)[a-z0-9]{1,3}){0,4}".prop_map(|name| Repository::parse(&name).unwrap())
-    }
-
-    proptest! {
-        #[test]
-        fn every_key_parses_back_to_what_it_was_built_from(
-            (one, other) in (digests(), digests()),
-            name in repositories(),
-            tag in "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}",
-            seq: u64,
-        ) {
-            let (session, tag) = (SessionId::parse(&fresh_id().to_string()).unwrap(), Tag::parse(&tag).unwrap());
-            let entry = Named::Referrer { repository: name.clone(), subject: one, referrer: other };
-            for (key, named) in [
-                (data(session, None), Named::Data),
-                (data(session, Some(fresh_id())), Named::Data),
-                (record(&one).key().clone(), Named::Record(one)),
-                (holder(&one, &name).key().clone(), Named::Holder(one, name.clone())),
-                (manifest(&name, &one).key().clone(), Named::Manifest(name.clone(), one)),
-                (super::tag(&name, &tag).key().clone(), Named::Tag(name.clone(), tag)),
-                (referrer(&name, &one, &other).key().clone(), entry),
-                (catalog(&name).key().clone(), Named::Catalog(name.clone())),
-                (journal(session, seq), Named::Journal(session, seq)),
-                (end(session).key().clone(), Named::End(session)),
-                (pending_blob(&one, fresh_id()), Named::PendingBlob(one)),
-                (pending_manifest(&name, fresh_id()), Named::PendingManifest(name)),
-                (dropped(fresh_id()), Named::Dropped),
-                (session_key(), Named::SessionKey),
-                (key(format!("{SCRATCH}{session}/a-b")), Named::Scratch),
-            ] {
-                prop_assert_eq!(parse(&key), Some(named), "{}", key);
-            }
-        }
-
-        #[test]
-        fn names_on_one_level_keep_their_order(one in repositories(), other in repositories()) {
-            prop_assert_eq!(flat(&one).cmp(&flat(&other)), one.cmp(&other));
-        }
-    }
-
-    #[test]
-    fn a_key_in_another_spelling_than_ours_does_not_parse() {
-        let (session, other, digest) =
-            (SessionId::parse(&fresh_id().to_string()).unwrap(), fresh_id(), Digest::of(Algorithm::Sha256, b""));
-        let (shard, hex) = (session.shard(), digest.hex());
-        for bad in [
-            format!("data/{:02x}/{session}", shard ^ 1),
-            format!("data/{shard:02x}/{session}-"),
-            format!("data/{shard:02x}/{session}{other}"),
-            format!("data/{shard:02x}/{session}-{}", other.simple()),
-            format!("data/{shard:02x}/x"),
-            format!("blobs/sha256/00/{hex}/_"),
-            format!("blobs/sha256/00/{hex}/a"),
-            format!("blobs/sha256/e3/{}/_", hex.to_uppercase()),
-            format!("blobs/md5/e3/{hex}/_"),
-            format!("blobs/sha256/e3/{hex}/_a"),
-            format!("uploads/{session}/1"),
-            format!("uploads/{session}/{:021}", 1),
-            format!("pending/sha256/00/{hex}.{other}"),
-            format!("pending/sha256/e3/{hex}.x"),
-            "pending/manifests/a/x".to_owned(),
-            "dropped/x".to_owned(),
-            format!("dropped/{}", other.simple()),
-            "repos/_tags/x".to_owned(),
-            "repos/A/_tags/x".to_owned(),
-            "fleet/other".to_owned(),
-        ] {
-            let key = Key::parse(bad).unwrap();
-            assert_eq!(parse(&key), None, "{key}");
-        }
-    }
-}
+mod tests;

@@ -38,6 +38,7 @@ mod error;
 mod expire;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod gc;
 mod layout;
 pub(crate) mod manifest;
 mod nonce;
@@ -54,6 +55,7 @@ pub use blob::Blob;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use expire::Expired;
+pub use gc::{Collected, Collector};
 pub use layout::{DATA as DATA_KEYS, SCRATCH as SCRATCH_KEYS};
 pub use manifest::{ManifestHead, Push, Pushed, TagCondition};
 pub use session::SessionId;
@@ -69,6 +71,10 @@ pub struct Settings {
     pub upload_expiry: Duration,
     /// How long what was pushed is kept although nothing refers to it.
     pub grace: Duration,
+    /// How long a manifest that was deleted can be put back, with all that it names.
+    pub undelete: Duration,
+    /// How long a tombstone stays at least. Far above `publish_deadline`.
+    pub tombstones: Duration,
     /// How long one push may try to publish before it gives up. Far below `grace`.
     pub publish_deadline: Duration,
     /// The bytes of bodies in flight that may be held in memory, over all requests.
@@ -81,6 +87,8 @@ impl Default for Settings {
             allow_missing_references: false,
             upload_expiry: Duration::from_hours(24),
             grace: Duration::from_hours(24),
+            undelete: Duration::from_hours(7 * 24),
+            tombstones: Duration::from_hours(24),
             publish_deadline: Duration::from_mins(5),
             memory: 32 << 20,
         }
@@ -112,7 +120,16 @@ impl Registry {
 
     pub async fn open_with(store: Arc<dyn Store>, settings: Settings, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
         let session_key = session::SessionKey::load(store.as_ref()).await?;
-        Ok(Arc::new(Self {
+        Ok(Arc::new(Self::with_key(store, settings, clock, session_key)))
+    }
+
+    fn with_key(
+        store: Arc<dyn Store>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        session_key: session::SessionKey,
+    ) -> Self {
+        Self {
             budget: upload::Budget::new(settings.memory),
             sessions: upload::Hints::default(),
             descriptors: referrers::Cache::default(),
@@ -122,7 +139,14 @@ impl Registry {
             settings,
             clock,
             session_key,
-        }))
+        }
+    }
+
+    /// The same registry over its store in another guise, for work in the background.
+    #[must_use]
+    pub fn beside(&self, guise: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Arc<Self> {
+        let (settings, clock) = (self.settings.clone(), Arc::clone(&self.clock));
+        Arc::new(Self::with_key(guise(Arc::clone(&self.store)), settings, clock, self.session_key.clone()))
     }
 
     /// Whether the store answers, and soon; if not, what is the matter with it. One call.

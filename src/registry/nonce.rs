@@ -3,10 +3,12 @@
 use std::fmt;
 
 use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// 128 random bits that make a register's content new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct Nonce([u8; 16]);
 
 impl Nonce {
@@ -22,6 +24,20 @@ impl Nonce {
     }
 }
 
+impl TryFrom<String> for Nonce {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(text.as_bytes()).ok_or("not a nonce")
+    }
+}
+
+impl From<Nonce> for String {
+    fn from(nonce: Nonce) -> Self {
+        nonce.to_string()
+    }
+}
+
 impl fmt::Display for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&BASE64URL_NOPAD.encode(&self.0))
@@ -31,6 +47,17 @@ impl fmt::Display for Nonce {
 /// An id that has never been used before.
 pub(crate) fn fresh_id() -> Uuid {
     uuid::Builder::from_random_bytes(random()).into_uuid()
+}
+
+/// An id that has never been used before and that begins with a time, in seconds since the epoch: ids of one kind sort by
+/// it, and a list tells the time without a read.
+pub(crate) fn timed_id(seconds: u64) -> Uuid {
+    uuid::Builder::from_unix_timestamp_millis(seconds.saturating_mul(1000), &random()).into_uuid()
+}
+
+/// The time that [`timed_id`] was given.
+pub(crate) fn time_of(id: Uuid) -> u64 {
+    id.get_timestamp().map_or(0, |time| time.to_unix().0)
 }
 
 /// Random bytes from the operating system. On Linux that cannot fail once the system has booted; where it does, no

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{layout, nonce, once};
+use super::{layout, nonce::timed_id, once};
 use crate::{
     oci::{AnyDigest, Digest, Repository, Tag},
     registry::session::SessionId,
@@ -48,12 +48,12 @@ pub(crate) struct Dropped {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum DroppedWhat {
-    /// The repository may no longer need to hold it; nor, then, the store its bytes.
-    Blob { digest: Digest, data: Option<String> },
-    /// What this manifest names may no longer be needed.
-    Manifest { digest: Digest },
+    /// The repository may no longer need to hold these; nor, then, the store their bytes.
+    Blobs { digests: Vec<Digest> },
+    /// A manifest, as it was: what it names may no longer be needed. Until the entry is due it can be put back.
+    Manifest { digest: Digest, media_type: String, tags: Vec<Tag>, subject: Option<Digest>, manifest: String },
     /// What the tag pointed to may have lost its last tag.
     Tag { tag: Tag, digest: Digest },
 }
@@ -68,22 +68,22 @@ impl PendingBlob {
         self.session.as_deref() == Some(&id.to_string())
     }
 
-    pub(crate) async fn put(&self, store: &dyn Store) -> Result<Key> {
-        let key = layout::pending_blob(&self.digest, nonce::fresh_id());
-        put(store, key, self).await
+    /// `grace`: how many seconds it protects what it names, if nobody removes it before.
+    pub(crate) async fn put(&self, store: &dyn Store, grace: u64) -> Result<Key> {
+        put(store, layout::pending_blob(&self.digest, timed_id(self.at.saturating_add(grace))), self).await
     }
 }
 
 impl PendingManifest {
-    pub(crate) async fn put(&self, store: &dyn Store) -> Result<Key> {
-        let key = layout::pending_manifest(&self.repository, nonce::fresh_id());
-        put(store, key, self).await
+    pub(crate) async fn put(&self, store: &dyn Store, grace: u64) -> Result<Key> {
+        put(store, layout::pending_manifest(&self.repository, timed_id(self.at.saturating_add(grace))), self).await
     }
 }
 
 impl Dropped {
-    pub(crate) async fn put(&self, store: &dyn Store) -> Result<Key> {
-        put(store, layout::dropped(nonce::fresh_id()), self).await
+    /// `rest`: for how many seconds the collector leaves it alone.
+    pub(crate) async fn put(&self, store: &dyn Store, rest: u64) -> Result<Key> {
+        put(store, layout::dropped(&self.repository, timed_id(self.at.saturating_add(rest))), self).await
     }
 }
 
@@ -95,7 +95,7 @@ pub(crate) async fn read<T: for<'de> Deserialize<'de>>(store: &dyn Store, key: &
 }
 
 /// Creates an entry under a name of its own.
-async fn put<T: Serialize>(store: &dyn Store, key: Key, entry: &T) -> Result<Key> {
+pub(crate) async fn put<T: Serialize>(store: &dyn Store, key: Key, entry: &T) -> Result<Key> {
     let bytes = serde_json::to_vec(entry)
         .map_err(|error| Error::new(ErrorKind::Corrupt, format!("{key} cannot be written")).with_source(error))?;
     once::create(store, &key, bytes.into()).await?;

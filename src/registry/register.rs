@@ -49,7 +49,8 @@ pub(crate) struct Seen<T> {
 /// How writing over what was seen ended.
 #[derive(Debug)]
 pub(crate) enum Written<T> {
-    Done,
+    /// It is there, with this nonce.
+    Done(Nonce),
     /// Something else was there: this write did not happen and will not. It is what is there now.
     Lost(Seen<T>),
     /// The store failed, and something else is there now: this write may have happened before it, or not.
@@ -98,12 +99,12 @@ impl<T: Value> Register<T> {
 
     /// Writes a live value over exactly what was seen.
     pub(crate) async fn publish(&self, store: &dyn Store, over: &Seen<T>, value: &T) -> store::Result<Written<T>> {
-        self.write(store, over, |nonce| {
-            let mut bytes = BytesMut::new();
-            bytes.put_slice(format!("l{nonce}\n").as_bytes());
-            value.encode(&mut bytes).map(|()| bytes.freeze())
-        })
-        .await
+        self.write(store, over, |nonce| encode('l', nonce, value)).await
+    }
+
+    /// Marks what was seen as about to be taken: it stays, and who needs it lifts it.
+    pub(crate) async fn condemn(&self, store: &dyn Store, over: &Seen<T>, value: &T) -> store::Result<Written<T>> {
+        self.write(store, over, |nonce| encode('c', nonce, value)).await
     }
 
     /// What is there as it was seen, made live again if it is condemned; `None` where nothing is. Only after a reference in
@@ -114,7 +115,7 @@ impl<T: Value> Register<T> {
                 State::Live(value) => return Ok(Some(value)),
                 State::Absent | State::Gone { .. } => return Ok(None),
                 State::Condemned(ref value) => match self.publish(store, &seen, value).await? {
-                    Written::Done => return Ok(seen.into_present()),
+                    Written::Done(_) => return Ok(seen.into_present()),
                     Written::Lost(now) | Written::Unclear(now) => seen = now,
                 },
             }
@@ -139,15 +140,6 @@ impl<T: Value> Register<T> {
         self.write(store, over, |nonce| Ok(Bytes::from(format!("{state}{nonce}")))).await
     }
 
-    /// Removes what is there now, if nobody writes meanwhile. Only where the store honours the condition, and only long
-    /// after anybody could still mean to write here: "absent" must not come round again.
-    pub(crate) async fn remove(&self, store: &dyn Store) -> store::Result<()> {
-        if let Some(found) = store.read(&self.key).await? {
-            store.delete_if(&self.key, &found.version).await?;
-        }
-        Ok(())
-    }
-
     /// One conditional write. A failed one is settled by reading back: our nonce tells our content from any other.
     async fn write(
         &self,
@@ -163,22 +155,22 @@ impl<T: Value> Register<T> {
             mine.push(nonce);
             let bytes = content(nonce).map_err(|error| self.corrupt("cannot be written").with_source(error))?;
             let failed = match store.put(&self.key, bytes, condition.clone()).await {
-                Ok(Put::Stored(_)) => return Ok(Written::Done),
+                Ok(Put::Stored(_)) => return Ok(Written::Done(nonce)),
                 Ok(Put::Lost) => None,
                 Err(error) if error.kind.is_transient() => Some(error),
                 Err(error) => return Err(error),
             };
             let now = self.read(store).await?;
-            match (now.nonce.is_some_and(|nonce| mine.contains(&nonce)), failed) {
+            match (now.nonce.filter(|nonce| mine.contains(nonce)), failed) {
                 // A request that was sent twice lost against itself.
-                (true, None) => return Ok(Written::Done),
+                (Some(nonce), None) => return Ok(Written::Done(nonce)),
                 // Ours is there but was never confirmed, so it may not be durable: write it once more, over itself.
                 // If we stop here the write has happened or not, which is what the error then says.
-                (true, Some(error)) => failure = Some(error),
-                (false, None) if failure.is_none() => return Ok(Written::Lost(now)),
+                (Some(_), Some(error)) => failure = Some(error),
+                (None, None) if failure.is_none() => return Ok(Written::Lost(now)),
                 // It has not happened. Should it happen late, then only while nobody else has written.
-                (false, Some(error)) if now.condition == condition => failure = Some(error),
-                (false, _) => return Ok(Written::Unclear(now)),
+                (None, Some(error)) if now.condition == condition => failure = Some(error),
+                (None, _) => return Ok(Written::Unclear(now)),
             }
             condition = now.condition;
         }
@@ -193,6 +185,12 @@ impl<T: Value> Register<T> {
     fn corrupt(&self, why: &str) -> store::Error {
         store::Error::new(ErrorKind::Corrupt, format!("register {} {why}", self.key))
     }
+}
+
+fn encode<T: Value>(state: char, nonce: Nonce, value: &T) -> Result<Bytes, serde_json::Error> {
+    let mut bytes = BytesMut::new();
+    bytes.put_slice(format!("{state}{nonce}\n").as_bytes());
+    value.encode(&mut bytes).map(|()| bytes.freeze())
 }
 
 impl<T: Value> State<T> {
@@ -222,7 +220,7 @@ impl<T: Value> State<T> {
 
 impl<T> Written<T> {
     pub(crate) fn is_done(&self) -> bool {
-        matches!(self, Self::Done)
+        matches!(self, Self::Done(_))
     }
 }
 
@@ -252,6 +250,11 @@ impl<T> Seen<T> {
             State::Live(value) => Some(value),
             State::Absent | State::Gone { .. } | State::Condemned(_) => None,
         }
+    }
+
+    /// The nonce of what is there, if anything ever was.
+    pub(crate) fn nonce(&self) -> Option<Nonce> {
+        self.nonce
     }
 
     /// Whether it is gone because a client deleted it.

@@ -26,6 +26,7 @@ use crate::{
 pub struct SessionId(Uuid);
 
 /// The fleet's key for session ids. It lies in the store, so that replicas agree with nothing to configure.
+#[derive(Clone)]
 pub(crate) struct SessionKey([u8; 32]);
 
 /// What an id says.

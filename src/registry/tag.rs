@@ -78,10 +78,10 @@ impl Registry {
             let digest = seen.live().ok_or(Error::ManifestUnknown)?.digest;
             let what = DroppedWhat::Tag { tag: tag.clone(), digest };
             // The collector learns of it first. If we stop here it finds the tag where it was.
-            Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store()).await?;
+            Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store(), 0).await?;
             deadline.check()?;
             match register.bury(self.store(), &seen, true).await? {
-                Written::Done => return Ok(()),
+                Written::Done(_) => return Ok(()),
                 Written::Lost(_) => deadline.again().await?,
                 // Perhaps it was gone and is another by now; one delete does not take two.
                 Written::Unclear(_) => return Err(Error::Busy),
@@ -92,7 +92,7 @@ impl Registry {
     pub async fn tags(&self, repository: &Repository, page: &PageRequest) -> Result<Page<Tag>> {
         let n = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
         let mut items = self.tags_after(repository, page.last.as_deref(), n.saturating_add(1)).await?;
-        if items.is_empty() && layout::catalog(repository).read(self.store()).await?.live().is_none() {
+        if items.is_empty() && layout::catalog(repository).read(self.store()).await?.present().is_none() {
             return Err(Error::NameUnknown);
         }
         let more = n > 0 && items.len() > n;

@@ -138,7 +138,7 @@ async fn what_cannot_be_read_is_named_once_whatever_relies_on_it() {
     let done = Edit(first(&session).await, "{".into(), String::new());
     expect_at(&fixture, done, Invariant::Object, "is no readable record of a journal").await;
     let id = "0b3a2bd5-4d63-4f0b-8d6a-5d1f0f7b7a11";
-    for at in [format!("dropped/{id}"), format!("pending/manifests/a/{id}")] {
+    for at in [format!("dropped/a/{id}"), format!("pending/manifests/a/{id}")] {
         expect_at(&fixture, Create(at, "x".into()), Invariant::Object, "is no readable entry").await;
     }
     let done = Create(format!("uploads/{}/!end", fixture.open), "l".into());

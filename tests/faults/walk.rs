@@ -45,7 +45,7 @@ fn names(objects: &Objects) -> BTreeSet<String> {
         let json = match key.split('/').next().unwrap() {
             // A register: its value is on the second line.
             "blobs" => lines.nth(1),
-            "pending" | "dropped" => Some(bytes.as_ref()),
+            "pending" | "dropped" | "gc" => Some(bytes.as_ref()),
             "uploads" if !key.ends_with("/!end") => lines.next(),
             _ => None,
         };

@@ -107,7 +107,7 @@ impl World {
     pub(crate) async fn view(&self) -> View {
         let mut objects = walk::objects(&self.memory).await;
         // Queues are nothing that a client can see.
-        objects.retain(|key, _| !key.starts_with("pending/") && !key.starts_with("dropped/"));
+        objects.retain(|key, _| !["pending/", "dropped/", "gc/"].iter().any(|queue| key.starts_with(queue)));
         let (before, view) = self.seen.lock().unwrap().clone();
         if objects == before {
             return view;

@@ -134,7 +134,6 @@ fn key_of(call: Call) -> Option<world::Key> {
         | Call::Head(key)
         | Call::Open(key)
         | Call::Put { key, .. }
-        | Call::DeleteIf { key, .. }
         | Call::Delete(key) => Some(key),
         Call::List(_) | Call::PutPart(_) | Call::Complete(_) | Call::Abort(_) => None,
     }
@@ -147,7 +146,6 @@ fn step(call: Call) -> Step {
         Call::Open(key) => ("open", kind(key)),
         Call::Put { key, .. } => ("put", kind(key)),
         Call::Delete(key) => ("delete", kind(key)),
-        Call::DeleteIf { key, .. } => ("delete if", kind(key)),
         Call::PutPart(_) => ("put part", "data"),
         Call::Complete(_) => ("complete", "data"),
         Call::Abort(_) => ("abort", "data"),
@@ -191,7 +189,7 @@ fn kind_of(key: &str) -> &'static str {
         ["uploads", _, ""] => "session",
         ["uploads", ..] => "journal",
         ["pending", ..] => "pending",
-        ["dropped", _] => "dropped",
+        ["dropped", ..] => "dropped",
         ["fleet", _] => "fleet",
         _ => panic!("{key} is of no kind that the model has"),
     }

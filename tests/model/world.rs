@@ -136,10 +136,6 @@ pub(crate) enum Call {
         over: Value,
     },
     Delete(Key),
-    DeleteIf {
-        key: Key,
-        over: Value,
-    },
     List(List),
     /// The last bytes of a session that are too few for a part of their own size.
     PutPart(u8),
@@ -254,13 +250,6 @@ pub(crate) fn apply(state: &mut State, call: Call, announced: &[Announced]) -> u
         Call::Delete(key) => {
             set(state, key, Value::ABSENT);
             STORED
-        }
-        Call::DeleteIf { key, over } => {
-            let holds = get(state, key) == over;
-            if holds {
-                set(state, key, Value::ABSENT);
-            }
-            u32::from(holds)
         }
         Call::List(list) => members(state, list, announced),
         Call::PutPart(session) => {

@@ -10,6 +10,7 @@ use crate::{
     registry::{
         PARALLEL,
         blob::{Holder, Record},
+        gc::{Bytes as DoomedBytes, Condemned, Lease, Tombstones, Unheld},
         layout::{self, Named},
         manifest::StoredManifest,
         pages::Pages,
@@ -105,10 +106,15 @@ impl Look {
                 self.counted = Counted::Pending;
                 self.entry(bytes, |entry: &PendingManifest| entry.repository == repository);
             }
-            Named::Dropped => {
+            Named::Dropped(repository) => {
                 self.counted = Counted::Dropped;
-                self.entry(bytes, |_: &Dropped| true);
+                self.entry(bytes, |entry: &Dropped| entry.repository == repository);
             }
+            Named::Condemned(_) => self.entry(bytes, |_: &Condemned| true),
+            Named::Unheld => self.entry(bytes, |_: &Unheld| true),
+            Named::Bytes => self.entry(bytes, |_: &DoomedBytes| true),
+            Named::Tombstones => self.entry(bytes, |_: &Tombstones| true),
+            Named::Lease => drop(self.register::<Lease>(bytes)),
             Named::SessionKey => {
                 if bytes.len() != SESSION_KEY {
                     self.blame(Invariant::Object, "is not a key that signs session ids");

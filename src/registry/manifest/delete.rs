@@ -10,7 +10,7 @@ use crate::{
     registry::{
         Deadline, Error, PARALLEL, Registry, Result, layout,
         pages::Pages,
-        pending::{self, Dropped, DroppedWhat, PendingManifest},
+        pending::{self, Dropped, PendingManifest},
         register::{Register, Seen, State},
         tag::TagTarget,
     },
@@ -40,11 +40,12 @@ impl Registry {
         if seen.present().is_none() {
             return Err(Error::ManifestUnknown);
         }
-        // The collector learns of it first. If we stop anywhere from here on, it looks at what is left.
-        let what = DroppedWhat::Manifest { digest: *digest };
-        Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store()).await?;
         let mut deadline = self.deadline();
         while let Some(manifest) = seen.present() {
+            // The collector learns of it first, and what it was. If we stop anywhere from here on, it looks at what is left;
+            // every time anew, since it may have looked and found the manifest where it was.
+            let dropped = Dropped { at: self.now(), repository: repository.clone(), what: manifest.dropped(digest) };
+            dropped.put(self.store(), self.settings.undelete.as_secs()).await?;
             if self.delete_as_seen(repository, digest, &seen, manifest, &deadline).await? {
                 return Ok(());
             }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use cache::Cache;
 pub use push::{Push, Pushed, TagCondition};
 
-use super::{Error, Registry, Result, layout, nonce::Nonce, register::Value};
+use super::{Error, Registry, Result, layout, nonce::Nonce, pending::DroppedWhat, register::Value};
 use crate::{
     oci::{AnyDigest, Digest, Reference, Repository, Tag},
     store::{self, ErrorKind, Span},
@@ -93,6 +93,18 @@ impl StoredManifest {
 
     pub(crate) fn media_type(&self) -> &str {
         &self.head.media_type
+    }
+
+    /// The manifest, as it is kept when it has been taken away.
+    pub(crate) fn dropped(&self, digest: &Digest) -> DroppedWhat {
+        DroppedWhat::Manifest {
+            digest: *digest,
+            media_type: self.head.media_type.clone(),
+            tags: self.links.tags.clone(),
+            subject: self.links.subject,
+            // Only text was ever pushed as a manifest.
+            manifest: String::from_utf8_lossy(&self.bytes).into_owned(),
+        }
     }
 
     pub(crate) fn head(&self, digest: &Digest) -> ManifestHead {

@@ -154,7 +154,7 @@ impl Registry {
             job.check_type(&before)?;
             job.check_condition(&before)?;
             // From here on, what the manifest needs and is not condemned yet stays.
-            let pending = job.pending(self.now()).put(self.store()).await?;
+            let pending = job.pending(self.now()).put(self.store(), self.settings.grace.as_secs()).await?;
             let unchecked = match self.check_references(&job).await {
                 Ok(unchecked) => unchecked,
                 Err(refused) => {
@@ -255,7 +255,7 @@ impl Registry {
         let mut over = Seen::absent();
         loop {
             match register.publish(self.store(), &over, &RepositoryExists::of(repository)).await? {
-                Written::Done => return Ok(()),
+                Written::Done(_) => return Ok(()),
                 Written::Lost(now) | Written::Unclear(now) if now.live().is_some() => return Ok(()),
                 Written::Lost(now) | Written::Unclear(now) => over = now,
             }
@@ -273,7 +273,7 @@ impl Registry {
         let register = layout::referrer(&job.repository, subject, &job.digest);
         let descriptor = referrers::descriptor(&job.manifest, job.digest, job.bytes.len());
         let written = register.publish(self.store(), seen, &descriptor).await?;
-        Ok(matches!(written, Written::Done))
+        Ok(matches!(written, Written::Done(_)))
     }
 
     /// Points the tags here, over what was read of them. Returns those that have to be tried again.
@@ -360,7 +360,7 @@ impl Job {
     /// What the end of one tag's write means.
     fn judge(&self, seen: &Seen<TagTarget>, written: Written<TagTarget>) -> Result<TagSet> {
         match written {
-            Written::Done => Ok(TagSet::Done),
+            Written::Done(_) => Ok(TagSet::Done),
             Written::Lost(now) | Written::Unclear(now) if self.is_overtaken(seen, &now) => Ok(TagSet::Done),
             Written::Lost(_) => Ok(TagSet::Again),
             // Perhaps it was set and has moved on since; nobody can tell, so nobody claims it or sets it twice.

@@ -142,7 +142,7 @@ impl Ending {
                 _ => return Err(Error::UploadUnknown),
             }
             match register.publish(registry.store(), &self.seen, &self.ours).await? {
-                Written::Done => return Ok(()),
+                Written::Done(_) => return Ok(()),
                 Written::Lost(now) | Written::Unclear(now) => self.seen = now,
             }
         }

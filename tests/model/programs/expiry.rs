@@ -113,7 +113,7 @@ pub(super) async fn session(store: &Store, local: Local, session: u8, blob: u8) 
             }
         }
         store.simply(Call::Abort(session)).await;
-        if finished && !names(store.look(Key::Record(blob)).await, of_session(session)) {
+        if !finished || !names(store.look(Key::Record(blob)).await, of_session(session)) {
             store.delete(of_session(session)).await?;
         }
     }
@@ -133,8 +133,7 @@ pub(super) async fn mark(store: &Store, session: u8) -> Steps<Next> {
         return Err(Outcome::Refused);
     }
     store.simply(Call::List(List::Session(session))).await;
-    let over = store.read(key).await;
-    store.simply(Call::DeleteIf { key, over }).await;
+    store.delete(key).await?;
     Ok(Next::Done(Outcome::Acknowledged))
 }
 

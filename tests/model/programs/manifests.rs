@@ -156,14 +156,10 @@ pub(super) async fn delete(store: &Store, local: Local, manifest: u8) -> Steps<N
     let key = Key::Manifest { repo: 0, manifest };
     let entry = (store.rules.subject && manifest == D).then_some(Key::Entry);
     let seen = store.read(key).await;
-    if !local.passed {
-        if !seen.is_present() {
-            return Err(Outcome::Refused);
-        }
-        store.create(Key::Dropped).await?;
-    } else if !seen.is_present() {
-        return Ok(Next::Done(Outcome::Acknowledged));
+    if !seen.is_present() {
+        return if local.passed { Ok(Next::Done(Outcome::Acknowledged)) } else { Err(Outcome::Refused) };
     }
+    store.create(Key::Dropped).await?;
     let again = Local { passed: true, ..local };
     let read = |at: u8, key: Key| {
         let store = store.strand(at);

@@ -1,0 +1,230 @@
+//! The collector: takes what nothing needs any more, while everything else goes on.
+//!
+//! # Where it looks
+//!
+//! Never through the store. Whatever may have become garbage is named by an entry of a queue: a reference in flight that
+//! expired, a session that did, or what was dropped, which is written *before* the step that takes a reference away. An
+//! entry is deleted only when what it named is gone, or needed, or named by another entry that is durable; so whoever
+//! stops anywhere leaves nothing behind that nothing leads to.
+//!
+//! # How it takes
+//!
+//! A holder is condemned, rests for the grace period, is looked at again, and goes. Condemned it is still there: it can
+//! be read, and a push that names it lifts it. But it answers "absent" to who asks before uploading, so that whoever was
+//! told "exists" finds it until the push is over. The look goes through references in flight *first*, and then through
+//! what they turn into: manifests, and those that can be put back. A push writes its reference, looks at the holder, and
+//! publishes its manifest before the reference goes; so either the look finds one of the two, or the push comes to the
+//! holder after it was condemned, lifts it, and the last write of the collector loses.
+//!
+//! The record and its bytes follow in the same way, once no repository holds the blob; there nobody was told anything, and
+//! no rest is needed. Before the look the session that brought the bytes is ended, which may not bring them again.
+//!
+//! Any number of collectors may work at the same time, on the same objects, and each may stall or die anywhere. No clock
+//! has a part in this: time says only what is worth looking at, and how long a client may take between a question and its
+//! push.
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Registry, Result,
+    expire::{Expired, go_on},
+    layout::{self, Named},
+    nonce::{Nonce, timed_id},
+    pages::Pages,
+    pending,
+    register::JsonValue,
+};
+use crate::{
+    oci::{Digest, Repository},
+    store::Key,
+};
+
+mod bytes;
+mod catalog;
+mod holders;
+mod look;
+mod tombstones;
+
+/// Collects for one registry. It remembers what manifests name, which never changes.
+#[derive(Debug)]
+pub struct Collector {
+    registry: Arc<Registry>,
+    names: look::Names,
+}
+
+/// What one round did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    pub expired: Expired,
+    /// Holders that nothing needs: condemned, to be taken when they have rested.
+    pub condemned: u64,
+    /// Holders that were condemned, and are needed after all.
+    pub lifted: u64,
+    /// Holders taken.
+    pub holders: u64,
+    /// Blobs whose bytes were deleted, and those bytes.
+    pub blobs: u64,
+    pub bytes: u64,
+    /// Tombstones removed.
+    pub tombstones: u64,
+    /// What a reference in flight keeps for now.
+    pub waiting: u64,
+}
+
+impl fmt::Display for Collected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expired, condemned, lifted, holders, blobs, bytes, tombstones, waiting } = self;
+        write!(f, "{} sessions and {} references expired, ", expired.sessions, expired.references)?;
+        write!(f, "{condemned} holders condemned, {lifted} lifted, {holders} taken, {waiting} waiting, ")?;
+        write!(f, "{blobs} blobs of {bytes} bytes deleted, {tombstones} tombstones removed")
+    }
+}
+
+/// Holders that were condemned, each with the nonce that says so: had somebody lifted one since, it would be another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Condemned {
+    at: u64,
+    holders: Vec<(Digest, Nonce)>,
+}
+
+/// Blobs that perhaps no repository holds any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unheld {
+    at: u64,
+    digests: Vec<Digest>,
+}
+
+/// Bytes about to be deleted, each with the digest whose record names or named them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bytes {
+    at: u64,
+    bytes: Vec<(Digest, String)>,
+}
+
+impl Bytes {
+    pub(crate) fn new(at: u64, bytes: impl IntoIterator<Item = (Digest, Key)>) -> Self {
+        Self { at, bytes: bytes.into_iter().map(|(digest, data)| (digest, data.as_str().to_owned())).collect() }
+    }
+}
+
+/// Tombstones, by key and nonce.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Tombstones {
+    at: u64,
+    tombstones: Vec<(String, Nonce)>,
+}
+
+/// Who collects. It saves work and decides nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    /// When the last round began.
+    at: u64,
+}
+
+impl JsonValue for Lease {}
+
+/// For how many seconds what a reference in flight keeps is left alone before it is looked at again.
+const WAIT: u64 = 3600;
+/// How many entries are worked on together.
+const BATCH: usize = 1000;
+/// How many of them are read side by side: a manifest among them may have megabytes.
+const READS: usize = 4;
+
+impl Collector {
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, names: look::Names::default() }
+    }
+
+    /// One round, if no other collector of the fleet has begun one within the interval.
+    pub async fn turn(&self, interval: Duration) -> Result<Option<Collected>> {
+        let (register, now, interval) = (layout::lease(), self.registry.now(), interval.as_secs());
+        let seen = register.read(self.store()).await?;
+        // A clock that is ahead must not keep the others from collecting for ever.
+        let is_fresh = |lease: &Lease| lease.at.abs_diff(now) < interval;
+        if seen.live().is_some_and(is_fresh)
+            || !register.publish(self.store(), &seen, &Lease { at: now }).await?.is_done()
+        {
+            return Ok(None);
+        }
+        self.round().await.map(Some)
+    }
+
+    /// Works through everything that is due. If it fails, what is left is due in the next round.
+    pub async fn round(&self) -> Result<Collected> {
+        let mut done = Collected { expired: self.registry.expire().await?, ..Collected::default() };
+        for queue in [layout::DROPPED, layout::CONDEMNED] {
+            let mut pages = Pages::new(queue);
+            while let Some(due) = self.next_due(&mut pages).await? {
+                let mut repositories: BTreeMap<Repository, Vec<Key>> = BTreeMap::new();
+                for key in due {
+                    if let Some(Named::Dropped(of) | Named::Condemned(of)) = layout::parse(&key) {
+                        repositories.entry(of).or_default().push(key);
+                    }
+                }
+                for (repository, entries) in repositories {
+                    go_on(self.collect_holders(&repository, &entries, &mut done).await, &repository)?;
+                }
+            }
+        }
+        for queue in [layout::UNHELD, layout::BYTES] {
+            let mut pages = Pages::new(queue);
+            while let Some(due) = self.next_due(&mut pages).await? {
+                go_on(self.collect_bytes(&due, &mut done).await, &queue)?;
+            }
+        }
+        let mut pages = Pages::new(layout::TOMBSTONES);
+        while let Some(due) = self.next_due(&mut pages).await? {
+            go_on(self.remove_tombstones(&due, &mut done).await, &layout::TOMBSTONES)?;
+        }
+        Ok(done)
+    }
+
+    /// The next entries of a queue that are due, and the end of the queue with `None`.
+    async fn next_due(&self, pages: &mut Pages) -> Result<Option<Vec<Key>>> {
+        let mut due = Vec::new();
+        while due.len() < BATCH {
+            let Some(keys) = pages.next(self.store()).await? else {
+                return Ok(if due.is_empty() { None } else { Some(due) });
+            };
+            due.extend(keys.into_iter().filter(|key| self.registry.is_due(key)));
+        }
+        Ok(Some(due))
+    }
+
+    fn store(&self) -> &dyn crate::store::Store {
+        self.registry.store()
+    }
+
+    /// The id of an entry that is left alone for so many seconds.
+    fn id_in(&self, rest: u64) -> uuid::Uuid {
+        timed_id(self.registry.now().saturating_add(rest))
+    }
+
+    /// Leaves blobs that may not be held any more to the next step.
+    async fn leave_unheld(&self, digests: Vec<Digest>, rest: u64) -> Result<()> {
+        if !digests.is_empty() {
+            let entry = Unheld { at: self.registry.now(), digests };
+            pending::put(self.store(), layout::unheld(self.id_in(rest)), &entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Leaves tombstones to be removed, where that can be done.
+    async fn leave_tombstones(&self, tombstones: Vec<(String, Nonce)>) -> Result<()> {
+        if !tombstones.is_empty() && self.store().limits().conditional_delete {
+            let entry = Tombstones { at: self.registry.now(), tombstones };
+            let rest = self.registry.settings.tombstones.as_secs();
+            pending::put(self.store(), layout::tombstones(self.id_in(rest)), &entry).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes entries that nothing depends on any more.
+    async fn consume(&self, entries: &[Key]) -> Result<()> {
+        use futures_util::{StreamExt, TryStreamExt, stream};
+        let deletes: Vec<_> = entries.iter().map(|key| self.store().delete(key)).collect();
+        Ok(stream::iter(deletes).buffer_unordered(super::PARALLEL).try_collect::<()>().await?)
+    }
+}

@@ -1,0 +1,223 @@
+//! The second level: the record of a blob, and its bytes.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{Bytes, Collected, Collector, Unheld, WAIT};
+use crate::{
+    oci::Digest,
+    registry::{
+        Error, PARALLEL, Result,
+        blob::Record,
+        layout::{self, Named},
+        nonce::Nonce,
+        pending,
+        register::{LIVE_AT_LEAST, Seen, State, Written},
+        upload::journal::End,
+    },
+    store::Key,
+};
+
+/// Whether a record is needed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    None,
+    /// By who is about to hold it.
+    InFlight,
+    Held,
+}
+
+/// A record that was condemned, about to be taken.
+struct Doomed {
+    digest: Digest,
+    seen: Seen<Record>,
+    size: u64,
+    data: Key,
+}
+
+/// How taking one ended.
+enum Taken {
+    Gone { size: u64, tombstone: (String, Nonce) },
+    Waiting(Digest),
+    Needed,
+}
+
+impl Collector {
+    /// Works through entries, and consumes them.
+    pub(super) async fn collect_bytes(&self, entries: &[Key], done: &mut Collected) -> Result<()> {
+        let mut candidates = BTreeSet::new();
+        for key in entries {
+            if let Some(Named::Unheld) = layout::parse(key) {
+                let entry: Option<Unheld> = pending::read(self.store(), key).await?;
+                candidates.extend(entry.into_iter().flat_map(|entry| entry.digests));
+            } else {
+                let entry: Option<Bytes> = pending::read(self.store(), key).await?;
+                for (digest, data) in entry.into_iter().flat_map(|entry| entry.bytes) {
+                    // Somebody stopped before they were deleted.
+                    if !self.delete_unnamed(&digest, &data_key(&data)?).await? {
+                        candidates.insert(digest);
+                    }
+                }
+            }
+        }
+        let mut waiting = Vec::new();
+        let mut tombstones = Vec::new();
+        let doomed = self.condemn_records(&candidates, &mut waiting, &mut tombstones).await?;
+        // Until their delete is answered something names the bytes: the record, and then this entry.
+        let named = self.leave_bytes(&doomed).await?;
+        let takes: Vec<_> = doomed.into_iter().map(|doomed| self.take_record(doomed)).collect();
+        let mut takes = stream::iter(takes).buffer_unordered(PARALLEL);
+        while let Some(taken) = takes.try_next().await? {
+            match taken {
+                Taken::Needed => {}
+                Taken::Waiting(digest) => waiting.push(digest),
+                Taken::Gone { size, tombstone } => {
+                    done.blobs += 1;
+                    done.bytes += size;
+                    tombstones.push(tombstone);
+                }
+            }
+        }
+        done.waiting += waiting.len() as u64;
+        self.leave_unheld(waiting, WAIT).await?;
+        self.leave_tombstones(tombstones).await?;
+        self.consume(&named.into_iter().chain(entries.iter().cloned()).collect::<Vec<_>>()).await
+    }
+
+    async fn condemn_records(
+        &self,
+        candidates: &BTreeSet<Digest>,
+        waiting: &mut Vec<Digest>,
+        tombstones: &mut Vec<(String, Nonce)>,
+    ) -> Result<Vec<Doomed>> {
+        let looks: Vec<_> = candidates.iter().map(|digest| self.look_at_record(digest)).collect();
+        let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
+        let mut doomed = Vec::new();
+        while let Some((digest, seen, need)) = looks.try_next().await? {
+            let register = layout::record(&digest);
+            match (&seen.state, need) {
+                (State::Absent, _) => {}
+                (State::Gone { .. }, _) => {
+                    tombstones.extend(seen.nonce().map(|nonce| (register.key().as_str().to_owned(), nonce)));
+                }
+                (State::Live(_), Need::Held) => {}
+                (State::Condemned(_), Need::Held) => drop(register.lift(self.store(), seen).await?),
+                (State::Live(_) | State::Condemned(_), Need::InFlight) => waiting.push(digest),
+                (State::Condemned(record), Need::None) => {
+                    let (size, data) = (record.size, record.data()?);
+                    doomed.push(Doomed { digest, seen, size, data });
+                }
+                (State::Live(record), Need::None) => {
+                    let (size, data) = (record.size, record.data()?);
+                    match register.condemn(self.store(), &seen, record).await? {
+                        Written::Done(_) => {
+                            let seen = register.read(self.store()).await?;
+                            doomed.push(Doomed { digest, seen, size, data });
+                        }
+                        Written::Lost(_) | Written::Unclear(_) => waiting.push(digest),
+                    }
+                }
+            }
+        }
+        Ok(doomed)
+    }
+
+    async fn look_at_record(&self, digest: &Digest) -> Result<(Digest, Seen<Record>, Need)> {
+        let seen = layout::record(digest).read(self.store()).await?;
+        let need = if seen.present().is_some() { self.need_of(digest).await? } else { Need::None };
+        Ok((*digest, seen, need))
+    }
+
+    /// References in flight first, and then what they turn into: holders.
+    async fn need_of(&self, digest: &Digest) -> Result<Need> {
+        let in_flight = !self.store().list(&layout::pending_blobs(digest), None, 1).await?.is_empty();
+        let prefix = layout::holders(digest);
+        let mut after = None;
+        loop {
+            let entries = self.store().list(&prefix, after.as_ref(), crate::registry::pages::LIST).await?;
+            let is_held = |entry: &crate::store::Entry| {
+                entry.size >= LIVE_AT_LEAST && matches!(layout::parse(&entry.key), Some(Named::Holder(..)))
+            };
+            if entries.iter().any(is_held) {
+                return Ok(Need::Held);
+            }
+            if entries.len() < crate::registry::pages::LIST {
+                return Ok(if in_flight { Need::InFlight } else { Need::None });
+            }
+            after = entries.last().map(|entry| entry.key.clone());
+        }
+    }
+
+    async fn leave_bytes(&self, doomed: &[Doomed]) -> Result<Option<Key>> {
+        if doomed.is_empty() {
+            return Ok(None);
+        }
+        let bytes = doomed.iter().map(|doomed| (doomed.digest, doomed.data.clone()));
+        let entry = Bytes::new(self.registry.now(), bytes);
+        Ok(Some(pending::put(self.store(), layout::bytes(self.id_in(0)), &entry).await?))
+    }
+
+    async fn take_record(&self, doomed: Doomed) -> Result<Taken> {
+        let Doomed { digest, seen, size, data } = doomed;
+        if !matches!(seen.state, State::Condemned(_)) {
+            return Ok(Taken::Waiting(digest));
+        }
+        // From here on the session that brought these bytes does not bring them again.
+        self.end_session_of(&data, &digest).await?;
+        let register = layout::record(&digest);
+        match self.need_of(&digest).await? {
+            Need::None => {}
+            need => {
+                register.lift(self.store(), seen).await?;
+                return Ok(if need == Need::Held { Taken::Needed } else { Taken::Waiting(digest) });
+            }
+        }
+        // Whoever lifted it meanwhile wins.
+        match register.bury(self.store(), &seen, false).await? {
+            Written::Done(nonce) => {
+                // If we stop here the entry names the bytes.
+                self.store().delete(&data).await?;
+                Ok(Taken::Gone { size, tombstone: (register.key().as_str().to_owned(), nonce) })
+            }
+            Written::Lost(_) | Written::Unclear(_) => Ok(Taken::Waiting(digest)),
+        }
+    }
+
+    /// Deletes bytes that their record does not name any more. `false`: it does.
+    async fn delete_unnamed(&self, digest: &Digest, data: &Key) -> Result<bool> {
+        let register = layout::record(digest);
+        let names =
+            |seen: Seen<Record>| Ok::<_, Error>(seen.present().map(Record::data).transpose()?.as_ref() == Some(data));
+        if names(register.read(self.store()).await?)? {
+            return Ok(false);
+        }
+        self.end_session_of(data, digest).await?;
+        if names(register.read(self.store()).await?)? {
+            return Ok(false);
+        }
+        self.store().delete(data).await?;
+        Ok(true)
+    }
+
+    /// A finisher that stalled may not publish the bytes again.
+    async fn end_session_of(&self, data: &Key, digest: &Digest) -> Result<()> {
+        let Some(session) = layout::session_of(data) else { return Ok(()) };
+        let register = layout::end(session);
+        let mut seen = register.read(self.store()).await?;
+        while let State::Live(End::Finished { .. }) = seen.state {
+            let ours = End::Expired { at: self.registry.now(), digest: Some(*digest) };
+            match register.publish(self.store(), &seen, &ours).await? {
+                Written::Done(_) => break,
+                Written::Lost(now) | Written::Unclear(now) => seen = now,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn data_key(text: &str) -> Result<Key> {
+    Key::parse(text).ok_or_else(|| {
+        crate::store::Error::new(crate::store::ErrorKind::Corrupt, format!("{text:?} is not a data key")).into()
+    })
+}

@@ -1,0 +1,278 @@
+//! The first level: that a repository holds a blob.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{Collected, Collector, Condemned, READS, WAIT, look};
+use crate::{
+    oci::{Digest, Manifest, Repository},
+    registry::{
+        Error, PARALLEL, Result,
+        blob::Holder,
+        layout::{self, Named},
+        nonce::Nonce,
+        pending::{self, Dropped, DroppedWhat},
+        register::{Register, Seen, State, Value, Written},
+    },
+    store::Key,
+};
+
+/// What the entries of one repository lead to.
+#[derive(Default)]
+struct Work {
+    /// Perhaps not needed any more.
+    candidates: BTreeSet<Digest>,
+    /// Condemned, and rested since.
+    rested: Vec<(Digest, Nonce)>,
+    /// Where tombstones were left.
+    tombstones: Vec<(String, Nonce)>,
+    /// A manifest went.
+    lost_a_manifest: bool,
+}
+
+/// What is left of it for other entries.
+#[derive(Default)]
+struct Rest {
+    condemned: Vec<(Digest, Nonce)>,
+    unheld: Vec<Digest>,
+    waiting: Vec<Digest>,
+}
+
+impl Collector {
+    /// Works through entries of one repository, and consumes them.
+    pub(super) async fn collect_holders(
+        &self,
+        repository: &Repository,
+        entries: &[Key],
+        done: &mut Collected,
+    ) -> Result<()> {
+        let mut work = self.read_entries(repository, entries).await?;
+        let mut rest = Rest::default();
+        self.take_rested(repository, &mut work, &mut rest, done).await?;
+        self.condemn_unneeded(repository, &mut work, &mut rest, done).await?;
+        if work.lost_a_manifest {
+            self.collect_catalog(repository, &mut work.tombstones).await?;
+        }
+        // If we stop anywhere before the end, the entries lead here again.
+        self.leave_condemned(repository, rest.condemned).await?;
+        self.leave_unheld(rest.unheld, 0).await?;
+        if !rest.waiting.is_empty() {
+            done.waiting += rest.waiting.len() as u64;
+            let what = DroppedWhat::Blobs { digests: rest.waiting };
+            let dropped = Dropped { at: self.registry.now(), repository: repository.clone(), what };
+            dropped.put(self.store(), WAIT).await?;
+        }
+        self.leave_tombstones(work.tombstones).await?;
+        self.consume(entries).await
+    }
+
+    async fn read_entries(&self, repository: &Repository, entries: &[Key]) -> Result<Work> {
+        let mut work = Work::default();
+        let reads: Vec<_> = entries.iter().map(|key| self.read_entry(key)).collect();
+        let mut reads = stream::iter(reads).buffer_unordered(READS);
+        while let Some(read) = reads.try_next().await? {
+            match read {
+                Read::Nothing => {}
+                Read::Condemned(condemned) => work.rested.extend(condemned.holders),
+                Read::Dropped(DroppedWhat::Blobs { digests }) => work.candidates.extend(digests),
+                Read::Dropped(DroppedWhat::Tag { tag, .. }) => {
+                    self.note_tombstone(&layout::tag(repository, &tag), &mut work.tombstones).await?;
+                }
+                Read::Dropped(DroppedWhat::Manifest { digest, media_type, tags, subject, manifest }) => {
+                    if self.is_back(repository, &digest).await? {
+                        continue;
+                    }
+                    let parsed = Manifest::parse(Some(&media_type), manifest.as_bytes());
+                    let parsed = parsed.map_err(|error| Error::ManifestInvalid(format!("{digest}: {error}")))?;
+                    work.candidates.extend(look::digests(&parsed));
+                    work.lost_a_manifest = true;
+                    let register = layout::manifest(repository, &digest);
+                    self.note_tombstone(&register, &mut work.tombstones).await?;
+                    for tag in tags {
+                        self.note_tombstone(&layout::tag(repository, &tag), &mut work.tombstones).await?;
+                    }
+                    if let Some(subject) = subject {
+                        let entry = layout::referrer(repository, &subject, &digest);
+                        self.note_tombstone(&entry, &mut work.tombstones).await?;
+                    }
+                }
+            }
+        }
+        Ok(work)
+    }
+
+    async fn read_entry(&self, key: &Key) -> Result<Read> {
+        Ok(match layout::parse(key) {
+            Some(Named::Condemned(_)) => pending::read(self.store(), key).await?.map_or(Read::Nothing, Read::Condemned),
+            _ => {
+                let entry: Option<Dropped> = pending::read(self.store(), key).await?;
+                entry.map_or(Read::Nothing, |entry| Read::Dropped(entry.what))
+            }
+        })
+    }
+
+    /// Whether a manifest is there although a delete of it was announced. Then it is written anew: a delete that stalled
+    /// loses, and announces itself again.
+    async fn is_back(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let register = layout::manifest(repository, digest);
+        loop {
+            let seen = register.read(self.store()).await?;
+            if seen.present().is_none() {
+                return Ok(false);
+            }
+            if register.refresh(self.store(), &seen).await? {
+                return Ok(true);
+            }
+        }
+    }
+
+    async fn note_tombstone<T: Value>(&self, register: &Register<T>, into: &mut Vec<(String, Nonce)>) -> Result<()> {
+        if self.store().limits().conditional_delete {
+            let seen = register.read(self.store()).await?;
+            if let (State::Gone { .. }, Some(nonce)) = (&seen.state, seen.nonce()) {
+                into.push((register.key().as_str().to_owned(), nonce));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the holders that have rested and are still what they were when they were condemned, unless they are needed.
+    async fn take_rested(
+        &self,
+        repository: &Repository,
+        work: &mut Work,
+        rest: &mut Rest,
+        done: &mut Collected,
+    ) -> Result<()> {
+        let digests: Vec<_> = work.rested.iter().map(|(digest, _)| *digest).collect();
+        let seen = self.read_holders(repository, &digests).await?;
+        let mut ripe = Vec::new();
+        for ((digest, nonce), (_, seen)) in work.rested.iter().zip(seen) {
+            match &seen.state {
+                State::Absent | State::Gone { .. } => rest.unheld.push(*digest),
+                State::Condemned(_) if seen.nonce() == Some(*nonce) => ripe.push((*digest, seen)),
+                // Lifted since, and perhaps condemned by somebody else: to be looked at like any other.
+                State::Condemned(_) | State::Live(_) => drop(work.candidates.insert(*digest)),
+            }
+        }
+        let needed = self.needed(repository, &ripe.iter().map(|(digest, _)| *digest).collect()).await?;
+        for (digest, seen) in ripe {
+            if needed.is_named(&digest) || needed.is_in_flight(&digest) {
+                self.registry.lift_holder(repository, &digest).await?;
+                done.lifted += 1;
+                if !needed.is_named(&digest) {
+                    rest.waiting.push(digest);
+                }
+                continue;
+            }
+            let register = layout::holder(&digest, repository);
+            // Whoever lifted it meanwhile wins. If we stop after this, the entry leads to the bytes.
+            match register.bury(self.store(), &seen, false).await? {
+                Written::Done(nonce) => {
+                    work.tombstones.push((register.key().as_str().to_owned(), nonce));
+                    rest.unheld.push(digest);
+                    done.holders += 1;
+                }
+                Written::Lost(_) | Written::Unclear(_) => rest.waiting.push(digest),
+            }
+        }
+        Ok(())
+    }
+
+    /// Condemns what of the candidates is held and not needed.
+    async fn condemn_unneeded(
+        &self,
+        repository: &Repository,
+        work: &mut Work,
+        rest: &mut Rest,
+        done: &mut Collected,
+    ) -> Result<()> {
+        let digests: Vec<_> = work.candidates.iter().copied().collect();
+        let mut held = Vec::new();
+        for (digest, seen) in self.read_holders(repository, &digests).await? {
+            match &seen.state {
+                State::Live(_) | State::Condemned(_) => held.push((digest, seen)),
+                State::Absent => rest.unheld.push(digest),
+                State::Gone { .. } => {
+                    let key = layout::holder(&digest, repository).key().as_str().to_owned();
+                    work.tombstones.extend(seen.nonce().map(|nonce| (key, nonce)));
+                    rest.unheld.push(digest);
+                }
+            }
+        }
+        let needed = self.needed(repository, &held.iter().map(|(digest, _)| *digest).collect()).await?;
+        let mut condemned: Vec<(Digest, Nonce)> = Vec::new();
+        for (digest, seen) in held {
+            if needed.is_named(&digest) {
+                // Perhaps condemned by one that stopped before it could look again.
+                if let State::Condemned(_) = seen.state {
+                    self.registry.lift_holder(repository, &digest).await?;
+                    done.lifted += 1;
+                }
+            } else if needed.is_in_flight(&digest) {
+                rest.waiting.push(digest);
+            } else {
+                match self.condemn(repository, &digest, &seen).await? {
+                    Some(nonce) => condemned.push((digest, nonce)),
+                    None => rest.waiting.push(digest),
+                }
+            }
+        }
+        // A push may have looked before that and published since. It is safe: the last look finds it. But nobody should be
+        // told meanwhile that its blob is absent.
+        let needed = self.needed(repository, &condemned.iter().map(|(digest, _)| *digest).collect()).await?;
+        for (digest, nonce) in condemned {
+            if needed.is_named(&digest) || needed.is_in_flight(&digest) {
+                self.registry.lift_holder(repository, &digest).await?;
+                done.lifted += 1;
+                rest.waiting.push(digest);
+            } else {
+                rest.condemned.push((digest, nonce));
+                done.condemned += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// `None`: it changed meanwhile.
+    async fn condemn(&self, repository: &Repository, digest: &Digest, seen: &Seen<Holder>) -> Result<Option<Nonce>> {
+        match &seen.state {
+            State::Condemned(_) => Ok(seen.nonce()),
+            State::Live(holder) => {
+                match layout::holder(digest, repository).condemn(self.store(), seen, holder).await? {
+                    Written::Done(nonce) => Ok(Some(nonce)),
+                    Written::Lost(_) | Written::Unclear(_) => Ok(None),
+                }
+            }
+            State::Absent | State::Gone { .. } => Ok(None),
+        }
+    }
+
+    async fn read_holders(&self, repository: &Repository, digests: &[Digest]) -> Result<Vec<(Digest, Seen<Holder>)>> {
+        let reads: Vec<_> = digests
+            .iter()
+            .map(|digest| async move {
+                let seen = layout::holder(digest, repository).read(self.store()).await?;
+                Ok::<_, Error>((*digest, seen))
+            })
+            .collect();
+        stream::iter(reads).buffered(PARALLEL).try_collect().await
+    }
+
+    async fn leave_condemned(&self, repository: &Repository, holders: Vec<(Digest, Nonce)>) -> Result<()> {
+        if !holders.is_empty() {
+            let entry = Condemned { at: self.registry.now(), holders };
+            let key = layout::condemned(repository, self.id_in(self.registry.settings.grace.as_secs()));
+            pending::put(self.store(), key, &entry).await?;
+        }
+        Ok(())
+    }
+}
+
+enum Read {
+    /// Consumed by another collector.
+    Nothing,
+    Dropped(DroppedWhat),
+    Condemned(Condemned),
+}

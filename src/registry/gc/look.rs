@@ -1,0 +1,198 @@
+//! What needs a blob: the look that the collector takes before it condemns, and again before it takes.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use lru::LruCache;
+
+use super::{Collector, READS};
+use crate::{
+    oci::{AnyDigest, Digest, Manifest, Repository},
+    registry::{
+        Error, PARALLEL, Result,
+        layout::{self, Named},
+        pages::Pages,
+        pending::{self, Dropped, DroppedWhat, PendingBlob, PendingManifest},
+        register::LIVE_AT_LEAST,
+    },
+    store::Key,
+};
+
+/// What of some digests is needed, and by what.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    /// By a push that is under way.
+    in_flight: BTreeSet<Digest>,
+    /// By a manifest that is there or can be put back.
+    named: BTreeSet<Digest>,
+}
+
+/// What manifests name, by their keys. Hashes are enough: two digests with one keep a blob too many.
+#[derive(Debug)]
+pub(super) struct Names(Mutex<LruCache<Key, Arc<[u64]>>>);
+
+/// How many manifests are remembered.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
+/// How many references in flight to one digest are read to see whose they are.
+const IN_FLIGHT: usize = 32;
+
+impl Needed {
+    pub(super) fn is_named(&self, digest: &Digest) -> bool {
+        self.named.contains(digest)
+    }
+
+    pub(super) fn is_in_flight(&self, digest: &Digest) -> bool {
+        self.in_flight.contains(digest)
+    }
+}
+
+impl Collector {
+    /// What of these digests the repository needs. References in flight are looked at first, and only when that has been
+    /// answered what they turn into: manifests; and only then those that have been taken away and can be put back.
+    pub(super) async fn needed(&self, repository: &Repository, digests: &BTreeSet<Digest>) -> Result<Needed> {
+        if digests.is_empty() {
+            return Ok(Needed::default());
+        }
+        let in_flight = self.in_flight(repository, digests).await?;
+        let named = self.named(repository, digests).await?;
+        Ok(Needed { in_flight, named })
+    }
+
+    async fn in_flight(&self, repository: &Repository, digests: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>> {
+        let looks: Vec<_> = digests
+            .iter()
+            .map(|digest| async move {
+                Ok::<_, Error>(self.is_blob_in_flight(repository, digest).await?.then_some(*digest))
+            })
+            .collect();
+        let found = stream::iter(looks).buffer_unordered(PARALLEL).try_filter_map(|found| async move { Ok(found) });
+        let mut found: BTreeSet<Digest> = found.try_collect().await?;
+        let mut pages = Pages::new(&layout::pending_manifests(repository));
+        while let Some(keys) = pages.next(self.store()).await? {
+            let reads: Vec<_> = keys.iter().map(|key| pending::read::<PendingManifest>(self.store(), key)).collect();
+            let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
+            while let Some(entry) = reads.try_next().await? {
+                let references = entry.into_iter().flat_map(|entry| entry.references);
+                found.extend(references.filter_map(|of| of.known().copied()).filter(|of| digests.contains(of)));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn is_blob_in_flight(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let entries = self.store().list(&layout::pending_blobs(digest), None, IN_FLIGHT + 1).await?;
+        if entries.len() > IN_FLIGHT {
+            return Ok(true);
+        }
+        for entry in entries {
+            let entry: Option<PendingBlob> = pending::read(self.store(), &entry.key).await?;
+            if entry.is_some_and(|entry| entry.repository == *repository) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Which of these digests are named by a manifest that is there, or else by one that can be put back. In this order: a
+    /// delete leaves the manifest among those before it takes it away.
+    pub(super) async fn named(&self, repository: &Repository, digests: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>> {
+        let mut missing: HashSet<u64> = digests.iter().map(mark).collect();
+        for (prefix, is_queue) in [(layout::manifests(repository), false), (layout::dropped_of(repository), true)] {
+            let mut after = None;
+            while !missing.is_empty() {
+                let entries = self.store().list(&prefix, after.as_ref(), crate::registry::pages::LIST).await?;
+                let is_last = entries.len() < crate::registry::pages::LIST;
+                after = entries.last().map(|entry| entry.key.clone());
+                let is_relevant = |entry: &crate::store::Entry| {
+                    if is_queue { !self.registry.is_due(&entry.key) } else { entry.size >= LIVE_AT_LEAST }
+                };
+                let reads: Vec<_> =
+                    entries.into_iter().filter(is_relevant).map(|entry| self.names_of(entry.key)).collect();
+                let mut reads = stream::iter(reads).buffer_unordered(READS);
+                while let Some(names) = reads.try_next().await? {
+                    for name in names.iter() {
+                        missing.remove(name);
+                    }
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        Ok(digests.iter().filter(|digest| !missing.contains(&mark(digest))).copied().collect())
+    }
+
+    /// Whether any manifest is there.
+    pub(super) async fn has_manifests(&self, repository: &Repository) -> Result<bool> {
+        let mut after = None;
+        loop {
+            let entries =
+                self.store().list(&layout::manifests(repository), after.as_ref(), crate::registry::pages::LIST).await?;
+            if entries.iter().any(|entry| entry.size >= LIVE_AT_LEAST) {
+                return Ok(true);
+            }
+            if entries.len() < crate::registry::pages::LIST {
+                return Ok(false);
+            }
+            after = entries.last().map(|entry| entry.key.clone());
+        }
+    }
+
+    /// What the manifest at this key names: one that is there, or one that was dropped.
+    async fn names_of(&self, key: Key) -> Result<Arc<[u64]>> {
+        if let Some(known) = self.names.get(&key) {
+            return Ok(known);
+        }
+        let parsed = match layout::parse(&key) {
+            Some(Named::Manifest(repository, digest)) => {
+                let seen = layout::manifest(&repository, &digest).read(self.store()).await?;
+                // Deleted since it was listed: then it is found among those that can be put back.
+                let Some(stored) = seen.present() else { return Ok(Arc::default()) };
+                Some(Manifest::parse(Some(stored.media_type()), &stored.bytes))
+            }
+            _ => match pending::read::<Dropped>(self.store(), &key).await?.map(|entry| entry.what) {
+                Some(DroppedWhat::Manifest { media_type, manifest, .. }) => {
+                    Some(Manifest::parse(Some(&media_type), manifest.as_bytes()))
+                }
+                Some(DroppedWhat::Blobs { .. } | DroppedWhat::Tag { .. }) | None => None,
+            },
+        };
+        let manifest = parsed.transpose().map_err(|error| Error::ManifestInvalid(format!("{key}: {error}")))?;
+        let links = manifest.into_iter().flat_map(|manifest| manifest.references);
+        let names: Arc<[u64]> = links.filter_map(|link| link.digest().known().map(mark)).collect();
+        self.names.remember(key, &names);
+        Ok(names)
+    }
+}
+
+impl Names {
+    fn get(&self, key: &Key) -> Option<Arc<[u64]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn remember(&self, key: Key, names: &Arc<[u64]>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(key, Arc::clone(names));
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(REMEMBERED)))
+    }
+}
+
+/// The digests that a manifest names.
+pub(super) fn digests(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+    manifest.references.iter().filter_map(|link| AnyDigest::known(link.digest())).copied()
+}
+
+fn mark(digest: &Digest) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    digest.hash(&mut hasher);
+    hasher.finish()
+}

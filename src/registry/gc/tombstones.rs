@@ -1,0 +1,77 @@
+//! Tombstones go when nobody can mean them any more.
+//!
+//! Time is trusted here, and only here: a publisher gives up after minutes, and a tombstone rests for a day. So nobody who
+//! saw what was there before the tombstone still writes, and "absent" does not come round again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Collected, Collector, Tombstones};
+use crate::{
+    oci::{Digest, Repository},
+    registry::{
+        Result,
+        layout::{self, Named},
+        nonce::Nonce,
+        pending,
+        register::State,
+    },
+    store::{Deleted, Key, Version},
+};
+
+/// A tombstone that is still what it was when it was noted.
+struct Still {
+    key: Key,
+    nonce: Nonce,
+    version: Version,
+    /// What it excuses: a manifest that names this may be there.
+    excuses: Option<(Repository, Digest)>,
+}
+
+impl Collector {
+    /// Works through entries, and consumes them.
+    pub(super) async fn remove_tombstones(&self, entries: &[Key], done: &mut Collected) -> Result<()> {
+        let mut still = Vec::new();
+        for entry in entries {
+            let entry: Option<Tombstones> = pending::read(self.store(), entry).await?;
+            for (key, nonce) in entry.into_iter().flat_map(|entry| entry.tombstones) {
+                still.extend(self.still_there(key, nonce).await?);
+            }
+        }
+        let mut excused: BTreeMap<Repository, BTreeSet<Digest>> = BTreeMap::new();
+        for (repository, digest) in still.iter().filter_map(|still| still.excuses.clone()) {
+            excused.entry(repository).or_default().insert(digest);
+        }
+        for (repository, digests) in &mut excused {
+            *digests = self.named(repository, digests).await?;
+        }
+        let mut stay = Vec::new();
+        for Still { key, nonce, version, excuses } in still {
+            let is_meant =
+                excuses.is_some_and(|(of, digest)| excused.get(&of).is_some_and(|named| named.contains(&digest)));
+            if is_meant {
+                stay.push((key.as_str().to_owned(), nonce));
+            } else if self.store().delete_if(&key, &version).await? == Deleted::Deleted {
+                done.tombstones += 1;
+            }
+        }
+        self.leave_tombstones(stay).await?;
+        self.consume(entries).await
+    }
+
+    async fn still_there(&self, key: String, nonce: Nonce) -> Result<Option<Still>> {
+        let Some(key) = Key::parse(key) else { return Ok(None) };
+        let Some(found) = self.store().read(&key).await? else { return Ok(None) };
+        // What kind of value it would have does not matter: a tombstone has none.
+        let by_client = match State::<super::Lease>::decode(&found.bytes) {
+            Ok((of, State::Gone { by_client })) if of == nonce => by_client,
+            _ => return Ok(None),
+        };
+        let excuses = match layout::parse(&key) {
+            Some(Named::Holder(digest, repository) | Named::Manifest(repository, digest)) if by_client => {
+                Some((repository, digest))
+            }
+            _ => None,
+        };
+        Ok(Some(Still { key, nonce, version: found.version, excuses }))
+    }
+}

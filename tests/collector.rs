@@ -1,0 +1,199 @@
+//! What nothing needs any more goes, and nothing else does; on an injected clock.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use marina_distribution::{
+    oci::{Algorithm, Digest, Reference, Repository, Tag},
+    registry::{Chunk, Clock, Collected, Collector, Error, Push, Registry, Settings, check},
+    store::{Store, memory::MemoryStore},
+};
+
+const HOUR: u64 = 3600;
+const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A clock that a test turns.
+#[derive(Debug)]
+struct Turned(AtomicU64);
+
+impl Clock for Turned {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+struct World {
+    store: Arc<MemoryStore>,
+    clock: Arc<Turned>,
+    registry: Arc<Registry>,
+    collector: Collector,
+}
+
+impl World {
+    async fn new() -> Self {
+        let store = Arc::new(MemoryStore::default());
+        let clock = Arc::new(Turned(AtomicU64::new(1_800_000_000)));
+        let registry = Registry::open_with(store.clone(), Settings::default(), clock.clone()).await.unwrap();
+        let collector = Collector::new(Arc::clone(&registry));
+        Self { store, clock, registry, collector }
+    }
+
+    fn forward(&self, hours: u64) {
+        self.clock.0.fetch_add(hours * HOUR, Ordering::Relaxed);
+    }
+
+    /// One round, after which everything must be sound.
+    async fn round(&self) -> Collected {
+        self.registry.settle().await;
+        let done = self.collector.round().await.unwrap();
+        let mut findings = Vec::new();
+        check::check(self.store.clone(), |finding| findings.push(finding.to_string())).await.unwrap();
+        assert!(findings.is_empty(), "{findings:?}");
+        done
+    }
+
+    /// A round every hour.
+    async fn hours(&self, hours: u64) -> Collected {
+        let mut all = Collected::default();
+        for _ in 0..hours {
+            self.forward(1);
+            let done = self.round().await;
+            all.condemned += done.condemned;
+            all.lifted += done.lifted;
+            all.holders += done.holders;
+            all.blobs += done.blobs;
+            all.bytes += done.bytes;
+            all.tombstones += done.tombstones;
+        }
+        all
+    }
+
+    async fn upload(&self, repository: &str, bytes: &'static [u8]) -> Digest {
+        let digest = Digest::of(Algorithm::Sha256, bytes);
+        let body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
+        let chunk = Chunk { start: None, declared: None, length: Some(bytes.len() as u64), body };
+        self.registry.upload_whole(&repo(repository), &digest, chunk).await.unwrap();
+        digest
+    }
+
+    /// An image of one blob.
+    async fn push(&self, repository: &str, tag: &str, blob: &[u8]) -> Result<Digest, Error> {
+        let bytes = image(blob);
+        let digest = Digest::of(Algorithm::Sha256, bytes.as_bytes());
+        let target = Reference::Tag(Tag::parse(tag).unwrap());
+        let push = Push { target, tags: Vec::new(), content_type: None, bytes: bytes.into(), condition: None };
+        self.registry.put_manifest(&repo(repository), push).await?;
+        Ok(digest)
+    }
+
+    async fn keys(&self) -> Vec<String> {
+        let entries = self.store.list("", None, usize::MAX).await.unwrap();
+        entries.into_iter().map(|entry| entry.key.to_string()).collect()
+    }
+
+    async fn holds(&self, repository: &str, digest: &Digest) -> bool {
+        self.registry.stat_blob(&repo(repository), digest).await.is_ok()
+    }
+
+    async fn reads(&self, repository: &str, digest: &Digest) -> bool {
+        self.registry.find_blob(&repo(repository), digest).await.is_ok()
+    }
+}
+
+fn repo(name: &str) -> Repository {
+    Repository::parse(name).unwrap()
+}
+
+fn image(blob: &[u8]) -> String {
+    let (digest, size) = (Digest::of(Algorithm::Sha256, blob), blob.len());
+    let config = format!(r#"{{"mediaType":"application/x","digest":"{digest}","size":{size}}}"#);
+    format!(r#"{{"schemaVersion":2,"mediaType":"{IMAGE}","config":{config},"layers":[]}}"#)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_nothing_ever_referred_to_goes_after_its_grace_and_its_rest() {
+    let world = World::new().await;
+    let digest = world.upload("a", b"orphan").await;
+    world.hours(23).await;
+    assert!(world.holds("a", &digest).await);
+    assert_eq!(world.hours(1).await.condemned, 1);
+    assert!(!world.holds("a", &digest).await, "who asks before uploading is told that it is absent");
+    assert!(world.reads("a", &digest).await, "and who reads it still can");
+    world.hours(23).await;
+    assert!(world.reads("a", &digest).await);
+    let done = world.hours(1).await;
+    assert_eq!((done.holders, done.blobs, done.bytes), (1, 1, 6));
+    assert!(!world.reads("a", &digest).await);
+    world.hours(26).await;
+    assert_eq!(world.keys().await, ["fleet/session-key"], "nothing is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_stays_however_long_and_goes_with_its_manifest() {
+    let world = World::new().await;
+    let blob = world.upload("a", b"layer").await;
+    let digest = world.push("a", "t", b"layer").await.unwrap();
+    assert_eq!(world.hours(24 * 5).await, Collected::default());
+    assert!(world.holds("a", &blob).await);
+    world.registry.delete_manifest(&repo("a"), &digest).await.unwrap();
+    assert_eq!(world.hours(24 * 7 - 1).await, Collected::default(), "it can be put back for a week");
+    assert!(world.holds("a", &blob).await);
+    let done = world.hours(24 * 3).await;
+    assert_eq!((done.condemned, done.holders, done.blobs), (1, 1, 1));
+    assert_eq!(world.keys().await, ["fleet/session-key"], "nothing is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_another_manifest_or_repository_needs_stays() {
+    let world = World::new().await;
+    let blob = world.upload("a", b"base").await;
+    world.upload("b", b"base").await;
+    let deleted = world.push("a", "t", b"base").await.unwrap();
+    world.push("b", "t", b"base").await.unwrap();
+    world.registry.delete_manifest(&repo("a"), &deleted).await.unwrap();
+    let done = world.hours(24 * 12).await;
+    assert_eq!((done.holders, done.blobs), (1, 0));
+    assert!(!world.reads("a", &blob).await && world.holds("b", &blob).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_condemned_is_lifted_by_an_upload_and_by_a_push_and_stays() {
+    for by_upload in [true, false] {
+        let world = World::new().await;
+        let blob = world.upload("a", b"layer").await;
+        world.hours(26).await;
+        assert!(!world.holds("a", &blob).await);
+        if by_upload {
+            world.upload("a", b"layer").await;
+            assert!(world.holds("a", &blob).await);
+        }
+        world.push("a", "t", b"layer").await.unwrap();
+        assert!(world.holds("a", &blob).await);
+        let done = world.hours(24 * 5).await;
+        assert_eq!((done.holders, done.blobs), (0, 0));
+        assert!(world.holds("a", &blob).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_round_of_the_fleet_is_enough() {
+    let world = World::new().await;
+    let interval = Duration::from_mins(15);
+    assert!(world.collector.turn(interval).await.unwrap().is_some());
+    let other = Collector::new(Arc::clone(&world.registry));
+    assert_eq!(other.turn(interval).await.unwrap(), None);
+    world.forward(1);
+    assert!(other.turn(interval).await.unwrap().is_some());
+    // Somebody's clock was far ahead.
+    world.clock.0.fetch_sub(100 * HOUR, Ordering::Relaxed);
+    assert!(world.collector.turn(interval).await.unwrap().is_some());
+}
