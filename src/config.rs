@@ -109,8 +109,8 @@ settings! {
     gc_rate: NonZeroU32, "COUNT", "200";
     /// How long what was pushed is kept although nothing refers to it, and how long it then rests before it is taken
     grace: Duration, "TIME", "24h";
-    /// How long what was deleted can be put back, with all that it names; 0s turns it off
-    undelete: Duration, "TIME", "7d";
+    /// How long what a deleted manifest names is kept, and its bytes with it
+    undelete: Duration, "TIME", "7days";
     /// Memory for request bodies in flight, all of them together
     memory: ByteSize, "SIZE", "32MiB";
     /// How long a client may stay silent, or leave what it is sent unread; a slow one is never cut

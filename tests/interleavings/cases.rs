@@ -100,9 +100,9 @@ fn pairs_on_what_is_condemned() {
 #[test]
 fn pairs_on_a_session() {
     let open = Start::default().session(5);
-    pairs(&open, &[Op::Append { from: 5, to: 7 }, Op::Cancel, Op::Expire], 2800);
+    pairs(&open, &[Op::Append { from: 5, to: 7 }, Op::Cancel, Op::Expire], 2200);
     let full = Start::default().session(7);
-    pairs(&full, &[Op::Finish, Op::Cancel, Op::Expire], 5500);
+    pairs(&full, &[Op::Finish, Op::Cancel, Op::Expire], 4000);
     pairs(&full, &[Op::Finish, Op::CollectRecord(PARTS)], 1500);
 }
 

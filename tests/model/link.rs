@@ -189,7 +189,7 @@ fn kind_of(key: &str) -> &'static str {
         ["uploads", _, ""] => "session",
         ["uploads", ..] => "journal",
         ["pending", ..] => "pending",
-        ["dropped", ..] => "dropped",
+        ["dropped" | "gc", ..] => "dropped",
         ["fleet", _] => "fleet",
         _ => panic!("{key} is of no kind that the model has"),
     }

@@ -260,11 +260,14 @@ impl Registry {
         else {
             return Ok(false);
         };
-        let size = if theirs == digest { self.store().head(&upload.key).await? } else { None };
-        let Some(size) = size else { return Ok(false) };
-        let ending = Ending::new(id, end.clone(), ours.clone());
-        self.publish_blob(repository, digest, size, &mut Source::complete(upload, ending)).await?;
-        Ok(true)
+        let size = self.store().head(&upload.key).await?;
+        let Some(size) = size.filter(|_| theirs == digest) else { return Ok(false) };
+        let mut source = Source::complete(upload.clone(), Ending::new(id, end.clone(), ours.clone()));
+        let published = self.publish_blob(repository, digest, size, &mut source).await;
+        if let Err(Error::DigestMismatch { .. }) = published {
+            self.discard(id, Some(&upload), Some(ours)).await?;
+        }
+        published.map(|()| true)
     }
 
     /// Takes in a session's last bytes.
@@ -384,9 +387,8 @@ fn check_lengths(chunk: &Chunk) -> Result<()> {
 
 /// The client is gone: what it left is written down for its return. Failing that, it starts from the old offset.
 async fn keep_torn(writer: Writer<'_>) -> Error {
-    if let Err(error) = writer.keep().await {
-        tracing::debug!(%error, "what a torn body left is not kept");
-    }
+    let kept = writer.keep().await;
+    kept.unwrap_or_else(|error| tracing::debug!(%error, "what a torn body left is not kept"));
     Error::BodyTorn
 }
 

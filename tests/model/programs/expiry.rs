@@ -25,6 +25,8 @@ pub(super) async fn reference(store: &Store, local: Local, process: u8, tries: u
             let data = of_attempt(process, tries);
             if brings == Brings::Attempt && !names(record, data) {
                 store.delete(data).await?;
+                // Looked at once more, much later: its owner may put it just after this.
+                store.create(Key::Dropped).await?;
             }
         }
         Announced::Manifest { repo, manifest } => {
