@@ -31,6 +31,7 @@ pub mod fs;
 mod key;
 pub mod memory;
 pub mod metered;
+pub mod overlay;
 pub mod paced;
 pub mod s3;
 pub mod single_writer;
