@@ -18,7 +18,7 @@ mod value;
 pub use command::{Action, Invocation};
 use sources::{Given, Sources};
 pub use value::LogFormat;
-pub use value::{Automatic, Encryption, Networks, StoreLocation, UrlLife};
+pub use value::{Automatic, Encryption, Networks, OrZero, StoreLocation, UrlLife};
 use value::{Kind, Optional, Value};
 
 /// One row of the table of settings.
@@ -109,8 +109,8 @@ settings! {
     gc_rate: NonZeroU32, "COUNT", "200";
     /// How long what was pushed is kept although nothing refers to it, and how long it then rests before it is taken
     grace: Duration, "TIME", "24h";
-    /// How long what a deleted manifest names is kept, and its bytes with it
-    undelete: Duration, "TIME", "7days";
+    /// How long what a deleted manifest names is kept, and its bytes with it; 0s: no longer than anything else
+    undelete: OrZero, "TIME", "7days";
     /// Memory for request bodies in flight, all of them together
     memory: ByteSize, "SIZE", "32MiB";
     /// How long a client may stay silent, or leave what it is sent unread; a slow one is never cut
@@ -273,6 +273,14 @@ mod tests {
         for arguments in [&["--drain", "1s"][..], &["--drain", "1s", "serve"], &["serve", "--drain", "1s"]] {
             assert_eq!(read(arguments, &[]).unwrap().config.drain.as_secs(), 1, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn putting_back_can_be_turned_off_and_no_other_time_can_be_zero() {
+        assert_eq!(read(&["--undelete", "0s"], &[]).unwrap().config.undelete, OrZero(Duration::ZERO));
+        assert_eq!(read(&["--undelete", "2s"], &[]).unwrap().config.undelete, OrZero(Duration::from_secs(2)));
+        assert!(read(&["--undelete", "soon"], &[]).is_err());
+        assert!(read(&["--grace", "0s"], &[]).is_err());
     }
 
     #[test]

@@ -214,7 +214,7 @@ async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
         allow_missing_references: config.allow_missing_references,
         upload_expiry: config.upload_expiry,
         grace: config.grace,
-        undelete: config.undelete,
+        undelete: config.undelete.0,
         memory: usize::try_from(config.memory.as_u64()).unwrap_or(usize::MAX),
         ..registry::Settings::default()
     };

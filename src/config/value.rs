@@ -208,6 +208,19 @@ impl Value for Duration {
     }
 }
 
+/// A time that may be none at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrZero(pub Duration);
+
+impl Value for OrZero {
+    fn parse(text: &str) -> Result<Self, String> {
+        if humantime::parse_duration(text).is_ok_and(|time| time.is_zero()) {
+            return Ok(Self(Duration::ZERO));
+        }
+        Duration::parse(text).map(Self).map_err(|_| "expected a time of up to a year, such as 0s or 7d".to_owned())
+    }
+}
+
 impl Value for ByteSize {
     fn parse(text: &str) -> Result<Self, String> {
         text.parse()
