@@ -37,6 +37,10 @@ impl Registry {
     /// Looks through all sessions and references in flight, and ends those that are older than they may be. Any number
     /// of replicas may do so at the same time, and each may stop anywhere: the next round goes on.
     pub async fn expire(self: &Arc<Self>) -> Result<Expired> {
+        self.expire_telling(&mut gc::Told::new(&mut |_| {})).await
+    }
+
+    pub(crate) async fn expire_telling(self: &Arc<Self>, told: &mut gc::Told<'_>) -> Result<Expired> {
         let mut expired = Expired::default();
         let mut pages = Pages::new(layout::UPLOADS);
         let mut last = None;
@@ -44,7 +48,7 @@ impl Registry {
             for id in keys.iter().filter_map(session_at) {
                 // Its age is in its name: of what is younger than a life nothing need be read.
                 if last.replace(id) != Some(id) && self.is_over(id.issued() + session::UNIT) {
-                    expired.sessions += u64::from(go_on(self.expire_session(id).await, &layout::session(id))?);
+                    expired.sessions += u64::from(go_on(self.expire_session(id, told).await, &layout::session(id))?);
                 }
             }
         }
@@ -64,7 +68,7 @@ impl Registry {
     }
 
     /// Ends a session that nobody has worked on for too long, and drops its bytes unless they were published.
-    async fn expire_session(&self, id: SessionId) -> Result<bool> {
+    async fn expire_session(&self, id: SessionId, told: &mut gc::Told<'_>) -> Result<bool> {
         let read = Journal::load(self.store(), id, Algorithm::Sha256).await?;
         let (at, digest) = match &read.end.state {
             State::Live(End::Expired { at, digest }) => (*at, *digest),
@@ -96,6 +100,9 @@ impl Registry {
                     self.store().delete(&key).await?;
                 }
             }
+        }
+        if read.journal.seq > 0 && digest.is_none() {
+            told.tell(gc::Event::UploadExpired { session: id, bytes: read.journal.received() });
         }
         // The mark stays for another lifetime: no replica, were its clock that far behind, takes the id for a new one. It is
         // the last word on the session, which nobody writes over, and so it may be deleted by name.

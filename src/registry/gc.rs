@@ -43,9 +43,13 @@ use crate::{
 
 mod bytes;
 mod catalog;
+mod event;
 mod holders;
 mod look;
 mod tombstones;
+
+pub(crate) use event::Told;
+pub use event::{Event, InFlight, Waiting, Why};
 
 /// Collects for one registry. It remembers what manifests name, which never changes.
 #[derive(Debug)]
@@ -67,6 +71,8 @@ pub struct Collected {
     /// Blobs whose bytes were deleted, and those bytes.
     pub blobs: u64,
     pub bytes: u64,
+    /// Bytes deleted that no record named.
+    pub strays: u64,
     /// Tombstones removed.
     pub tombstones: u64,
     /// What a reference in flight keeps for now.
@@ -75,18 +81,18 @@ pub struct Collected {
 
 impl fmt::Display for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { expired, condemned, lifted, holders, blobs, bytes, tombstones, waiting } = self;
+        let Self { expired, condemned, lifted, holders, blobs, bytes, strays, tombstones, waiting } = self;
         write!(f, "{} sessions and {} references expired, ", expired.sessions, expired.references)?;
         write!(f, "{condemned} holders condemned, {lifted} lifted, {holders} taken, {waiting} waiting, ")?;
-        write!(f, "{blobs} blobs of {bytes} bytes deleted, {tombstones} tombstones removed")
+        write!(f, "{blobs} blobs of {bytes} bytes and {strays} strays deleted, {tombstones} tombstones removed")
     }
 }
 
 /// Holders that were condemned, each with the nonce that says so: had somebody lifted one since, it would be another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Condemned {
-    at: u64,
-    holders: Vec<(Digest, Nonce)>,
+    pub(crate) at: u64,
+    pub(crate) holders: Vec<(Digest, Nonce, Why)>,
 }
 
 /// Blobs that perhaps no repository holds any more.
@@ -153,7 +159,13 @@ impl Collector {
 
     /// Works through everything that is due. If it fails, what is left is due in the next round.
     pub async fn round(&self) -> Result<Collected> {
-        let mut done = Collected { expired: self.registry.expire().await?, ..Collected::default() };
+        self.round_telling(&mut |_| {}).await
+    }
+
+    /// A round that says what it does while it does it.
+    pub async fn round_telling(&self, observer: &mut (dyn FnMut(&Event) + Send)) -> Result<Collected> {
+        let mut told = Told::new(observer);
+        told.done.expired = self.registry.expire_telling(&mut told).await?;
         for queue in [layout::DROPPED, layout::CONDEMNED] {
             let mut pages = Pages::new(queue);
             while let Some(due) = self.next_due(&mut pages).await? {
@@ -164,21 +176,21 @@ impl Collector {
                     }
                 }
                 for (repository, entries) in repositories {
-                    go_on(self.collect_holders(&repository, &entries, &mut done).await, &repository)?;
+                    go_on(self.collect_holders(&repository, &entries, &mut told).await, &repository)?;
                 }
             }
         }
         for queue in [layout::UNHELD, layout::BYTES] {
             let mut pages = Pages::new(queue);
             while let Some(due) = self.next_due(&mut pages).await? {
-                go_on(self.collect_bytes(&due, &mut done).await, &queue)?;
+                go_on(self.collect_bytes(&due, &mut told).await, &queue)?;
             }
         }
         let mut pages = Pages::new(layout::TOMBSTONES);
         while let Some(due) = self.next_due(&mut pages).await? {
-            go_on(self.remove_tombstones(&due, &mut done).await, &layout::TOMBSTONES)?;
+            go_on(self.remove_tombstones(&due, &mut told).await, &layout::TOMBSTONES)?;
         }
-        Ok(done)
+        Ok(told.done)
     }
 
     /// The next entries of a queue that are due, and the end of the queue with `None`.

@@ -55,7 +55,7 @@ pub use blob::Blob;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use expire::Expired;
-pub use gc::{Collected, Collector};
+pub use gc::{Collected, Collector, Event, InFlight, Waiting, Why};
 pub use layout::{DATA as DATA_KEYS, SCRATCH as SCRATCH_KEYS};
 pub use manifest::{ManifestHead, Push, Pushed, TagCondition};
 pub use session::SessionId;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Bytes, Collected, Collector, Unheld, WAIT};
+use super::{Bytes, Collector, Event, Told, Unheld, WAIT, Waiting};
 use crate::{
     oci::Digest,
     registry::{
@@ -38,14 +38,14 @@ struct Doomed {
 
 /// How taking one ended.
 enum Taken {
-    Gone { size: u64, tombstone: (String, Nonce) },
+    Gone { digest: Digest, size: u64, tombstone: (String, Nonce) },
     Waiting(Digest),
     Needed,
 }
 
 impl Collector {
     /// Works through entries, and consumes them.
-    pub(super) async fn collect_bytes(&self, entries: &[Key], done: &mut Collected) -> Result<()> {
+    pub(super) async fn collect_bytes(&self, entries: &[Key], told: &mut Told<'_>) -> Result<()> {
         let mut candidates = BTreeSet::new();
         for key in entries {
             if let Some(Named::Unheld) = layout::parse(key) {
@@ -55,7 +55,10 @@ impl Collector {
                 let entry: Option<Bytes> = pending::read(self.store(), key).await?;
                 for (digest, data) in entry.into_iter().flat_map(|entry| entry.bytes) {
                     // Somebody stopped before they were deleted.
-                    if !self.delete_unnamed(&digest, &data_key(&data)?).await? {
+                    let data = data_key(&data)?;
+                    if self.delete_unnamed(&digest, &data).await? {
+                        told.tell(Event::StrayTaken { data });
+                    } else {
                         candidates.insert(digest);
                     }
                 }
@@ -72,14 +75,15 @@ impl Collector {
             match taken {
                 Taken::Needed => {}
                 Taken::Waiting(digest) => waiting.push(digest),
-                Taken::Gone { size, tombstone } => {
-                    done.blobs += 1;
-                    done.bytes += size;
+                Taken::Gone { digest, size, tombstone } => {
+                    told.tell(Event::BlobTaken { digest, size });
                     tombstones.push(tombstone);
                 }
             }
         }
-        done.waiting += waiting.len() as u64;
+        for digest in &waiting {
+            told.tell(Event::Waiting { repository: None, digest: *digest, of: Waiting::Changed });
+        }
         self.leave_unheld(waiting, WAIT).await?;
         self.leave_tombstones(tombstones).await?;
         self.consume(&named.into_iter().chain(entries.iter().cloned()).collect::<Vec<_>>()).await
@@ -97,11 +101,10 @@ impl Collector {
         while let Some((digest, seen, need)) = looks.try_next().await? {
             let register = layout::record(&digest);
             match (&seen.state, need) {
-                (State::Absent, _) => {}
+                (State::Absent, _) | (State::Live(_), Need::Held) => {}
                 (State::Gone { .. }, _) => {
                     tombstones.extend(seen.nonce().map(|nonce| (register.key().as_str().to_owned(), nonce)));
                 }
-                (State::Live(_), Need::Held) => {}
                 (State::Condemned(_), Need::Held) => drop(register.lift(self.store(), seen).await?),
                 (State::Live(_) | State::Condemned(_), Need::InFlight) => waiting.push(digest),
                 (State::Condemned(record), Need::None) => {
@@ -178,7 +181,7 @@ impl Collector {
             Written::Done(nonce) => {
                 // If we stop here the entry names the bytes.
                 self.store().delete(&data).await?;
-                Ok(Taken::Gone { size, tombstone: (register.key().as_str().to_owned(), nonce) })
+                Ok(Taken::Gone { digest, size, tombstone: (register.key().as_str().to_owned(), nonce) })
             }
             Written::Lost(_) | Written::Unclear(_) => Ok(Taken::Waiting(digest)),
         }

@@ -1,6 +1,6 @@
 //! A repository without manifests leaves the catalog.
 
-use super::Collector;
+use super::{Collector, Event, Told};
 use crate::{
     oci::Repository,
     registry::{
@@ -17,6 +17,7 @@ impl Collector {
         &self,
         repository: &Repository,
         tombstones: &mut Vec<(String, Nonce)>,
+        told: &mut Told<'_>,
     ) -> Result<()> {
         let register = layout::catalog(repository);
         let mut seen = register.read(self.store()).await?;
@@ -36,6 +37,7 @@ impl Collector {
         if self.is_in_use(repository).await? {
             register.lift(self.store(), seen).await?;
         } else if let Written::Done(nonce) = register.bury(self.store(), &seen, false).await? {
+            told.tell(Event::RepositoryGone { repository: repository.clone() });
             tombstones.push((register.key().as_str().to_owned(), nonce));
         }
         Ok(())

@@ -1,10 +1,10 @@
 //! The first level: that a repository holds a blob.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Collected, Collector, Condemned, READS, WAIT, look};
+use super::{Collector, Condemned, Event, READS, Told, WAIT, Waiting, Why, look};
 use crate::{
     oci::{Digest, Manifest, Repository},
     registry::{
@@ -22,9 +22,9 @@ use crate::{
 #[derive(Default)]
 struct Work {
     /// Perhaps not needed any more.
-    candidates: BTreeSet<Digest>,
+    candidates: BTreeMap<Digest, Why>,
     /// Condemned, and rested since.
-    rested: Vec<(Digest, Nonce)>,
+    rested: Vec<(Digest, Nonce, Why)>,
     /// Where tombstones were left.
     tombstones: Vec<(String, Nonce)>,
     /// A manifest went.
@@ -34,7 +34,7 @@ struct Work {
 /// What is left of it for other entries.
 #[derive(Default)]
 struct Rest {
-    condemned: Vec<(Digest, Nonce)>,
+    condemned: Vec<(Digest, Nonce, Why)>,
     unheld: Vec<Digest>,
     waiting: Vec<Digest>,
 }
@@ -45,20 +45,19 @@ impl Collector {
         &self,
         repository: &Repository,
         entries: &[Key],
-        done: &mut Collected,
+        told: &mut Told<'_>,
     ) -> Result<()> {
         let mut work = self.read_entries(repository, entries).await?;
         let mut rest = Rest::default();
-        self.take_rested(repository, &mut work, &mut rest, done).await?;
-        self.condemn_unneeded(repository, &mut work, &mut rest, done).await?;
+        self.take_rested(repository, &mut work, &mut rest, told).await?;
+        self.condemn_unneeded(repository, &mut work, &mut rest, told).await?;
         if work.lost_a_manifest {
-            self.collect_catalog(repository, &mut work.tombstones).await?;
+            self.collect_catalog(repository, &mut work.tombstones, told).await?;
         }
         // If we stop anywhere before the end, the entries lead here again.
         self.leave_condemned(repository, rest.condemned).await?;
         self.leave_unheld(rest.unheld, 0).await?;
         if !rest.waiting.is_empty() {
-            done.waiting += rest.waiting.len() as u64;
             let what = DroppedWhat::Blobs { digests: rest.waiting };
             let dropped = Dropped { at: self.registry.now(), repository: repository.clone(), what };
             dropped.put(self.store(), WAIT).await?;
@@ -75,17 +74,22 @@ impl Collector {
             match read {
                 Read::Nothing => {}
                 Read::Condemned(condemned) => work.rested.extend(condemned.holders),
-                Read::Dropped(DroppedWhat::Blobs { digests }) => work.candidates.extend(digests),
-                Read::Dropped(DroppedWhat::Tag { tag, .. }) => {
+                Read::Dropped(DroppedWhat::Blobs { digests }, _) => {
+                    for digest in digests {
+                        work.candidates.entry(digest).or_insert(Why::Unnamed);
+                    }
+                }
+                Read::Dropped(DroppedWhat::Tag { tag, .. }, _) => {
                     self.note_tombstone(&layout::tag(repository, &tag), &mut work.tombstones).await?;
                 }
-                Read::Dropped(DroppedWhat::Manifest { digest, media_type, tags, subject, manifest }) => {
+                Read::Dropped(DroppedWhat::Manifest { digest, media_type, tags, subject, manifest }, at) => {
                     if self.is_back(repository, &digest).await? {
                         continue;
                     }
                     let parsed = Manifest::parse(Some(&media_type), manifest.as_bytes());
                     let parsed = parsed.map_err(|error| Error::ManifestInvalid(format!("{digest}: {error}")))?;
-                    work.candidates.extend(look::digests(&parsed));
+                    let why = Why::Deleted { manifest: digest, at };
+                    work.candidates.extend(look::digests(&parsed).map(|named| (named, why)));
                     work.lost_a_manifest = true;
                     let register = layout::manifest(repository, &digest);
                     self.note_tombstone(&register, &mut work.tombstones).await?;
@@ -103,13 +107,11 @@ impl Collector {
     }
 
     async fn read_entry(&self, key: &Key) -> Result<Read> {
-        Ok(match layout::parse(key) {
-            Some(Named::Condemned(_)) => pending::read(self.store(), key).await?.map_or(Read::Nothing, Read::Condemned),
-            _ => {
-                let entry: Option<Dropped> = pending::read(self.store(), key).await?;
-                entry.map_or(Read::Nothing, |entry| Read::Dropped(entry.what))
-            }
-        })
+        if let Some(Named::Condemned(_)) = layout::parse(key) {
+            return Ok(pending::read(self.store(), key).await?.map_or(Read::Nothing, Read::Condemned));
+        }
+        let entry: Option<Dropped> = pending::read(self.store(), key).await?;
+        Ok(entry.map_or(Read::Nothing, |entry| Read::Dropped(entry.what, entry.at)))
     }
 
     /// Whether a manifest is there although a delete of it was announced. Then it is written anew: a delete that stalled
@@ -143,26 +145,26 @@ impl Collector {
         repository: &Repository,
         work: &mut Work,
         rest: &mut Rest,
-        done: &mut Collected,
+        told: &mut Told<'_>,
     ) -> Result<()> {
-        let digests: Vec<_> = work.rested.iter().map(|(digest, _)| *digest).collect();
+        let digests: Vec<_> = work.rested.iter().map(|(digest, ..)| *digest).collect();
         let seen = self.read_holders(repository, &digests).await?;
         let mut ripe = Vec::new();
-        for ((digest, nonce), (_, seen)) in work.rested.iter().zip(seen) {
+        for ((digest, nonce, why), (_, seen)) in work.rested.iter().zip(seen) {
             match &seen.state {
                 State::Absent | State::Gone { .. } => rest.unheld.push(*digest),
-                State::Condemned(_) if seen.nonce() == Some(*nonce) => ripe.push((*digest, seen)),
+                State::Condemned(_) if seen.nonce() == Some(*nonce) => ripe.push((*digest, *why, seen)),
                 // Lifted since, and perhaps condemned by somebody else: to be looked at like any other.
-                State::Condemned(_) | State::Live(_) => drop(work.candidates.insert(*digest)),
+                State::Condemned(_) | State::Live(_) => drop(work.candidates.insert(*digest, *why)),
             }
         }
-        let needed = self.needed(repository, &ripe.iter().map(|(digest, _)| *digest).collect()).await?;
-        for (digest, seen) in ripe {
-            if needed.is_named(&digest) || needed.is_in_flight(&digest) {
-                self.registry.lift_holder(repository, &digest).await?;
-                done.lifted += 1;
-                if !needed.is_named(&digest) {
-                    rest.waiting.push(digest);
+        let needed = self.needed(repository, &ripe.iter().map(|(digest, ..)| *digest).collect()).await?;
+        for (digest, why, seen) in ripe {
+            let in_flight = needed.in_flight(&digest);
+            if needed.is_named(&digest) || in_flight.is_some() {
+                self.lift(repository, digest, told).await?;
+                if let Some(of) = in_flight.filter(|_| !needed.is_named(&digest)) {
+                    rest.wait(repository, digest, Waiting::InFlight(of), told);
                 }
                 continue;
             }
@@ -172,9 +174,10 @@ impl Collector {
                 Written::Done(nonce) => {
                     work.tombstones.push((register.key().as_str().to_owned(), nonce));
                     rest.unheld.push(digest);
-                    done.holders += 1;
+                    let size = seen.present().map_or(0, |holder| holder.size);
+                    told.tell(Event::HolderTaken { repository: repository.clone(), digest, size, why });
                 }
-                Written::Lost(_) | Written::Unclear(_) => rest.waiting.push(digest),
+                Written::Lost(_) | Written::Unclear(_) => rest.wait(repository, digest, Waiting::Changed, told),
             }
         }
         Ok(())
@@ -186,9 +189,9 @@ impl Collector {
         repository: &Repository,
         work: &mut Work,
         rest: &mut Rest,
-        done: &mut Collected,
+        told: &mut Told<'_>,
     ) -> Result<()> {
-        let digests: Vec<_> = work.candidates.iter().copied().collect();
+        let digests: Vec<_> = work.candidates.keys().copied().collect();
         let mut held = Vec::new();
         for (digest, seen) in self.read_holders(repository, &digests).await? {
             match &seen.state {
@@ -202,36 +205,43 @@ impl Collector {
             }
         }
         let needed = self.needed(repository, &held.iter().map(|(digest, _)| *digest).collect()).await?;
-        let mut condemned: Vec<(Digest, Nonce)> = Vec::new();
+        let mut condemned: Vec<(Digest, Nonce, u64)> = Vec::new();
         for (digest, seen) in held {
             if needed.is_named(&digest) {
                 // Perhaps condemned by one that stopped before it could look again.
                 if let State::Condemned(_) = seen.state {
-                    self.registry.lift_holder(repository, &digest).await?;
-                    done.lifted += 1;
+                    self.lift(repository, digest, told).await?;
                 }
-            } else if needed.is_in_flight(&digest) {
-                rest.waiting.push(digest);
+            } else if let Some(of) = needed.in_flight(&digest) {
+                rest.wait(repository, digest, Waiting::InFlight(of), told);
             } else {
                 match self.condemn(repository, &digest, &seen).await? {
-                    Some(nonce) => condemned.push((digest, nonce)),
-                    None => rest.waiting.push(digest),
+                    Some(nonce) => condemned.push((digest, nonce, seen.present().map_or(0, |holder| holder.size))),
+                    None => rest.wait(repository, digest, Waiting::Changed, told),
                 }
             }
         }
         // A push may have looked before that and published since. It is safe: the last look finds it. But nobody should be
         // told meanwhile that its blob is absent.
-        let needed = self.needed(repository, &condemned.iter().map(|(digest, _)| *digest).collect()).await?;
-        for (digest, nonce) in condemned {
-            if needed.is_named(&digest) || needed.is_in_flight(&digest) {
-                self.registry.lift_holder(repository, &digest).await?;
-                done.lifted += 1;
-                rest.waiting.push(digest);
+        let needed = self.needed(repository, &condemned.iter().map(|(digest, ..)| *digest).collect()).await?;
+        let until = self.registry.now().saturating_add(self.registry.settings.grace.as_secs());
+        for (digest, nonce, size) in condemned {
+            let in_flight = needed.in_flight(&digest);
+            if needed.is_named(&digest) || in_flight.is_some() {
+                self.lift(repository, digest, told).await?;
+                rest.wait(repository, digest, in_flight.map_or(Waiting::Changed, Waiting::InFlight), told);
             } else {
-                rest.condemned.push((digest, nonce));
-                done.condemned += 1;
+                let why = work.candidates.get(&digest).copied().unwrap_or(Why::Unnamed);
+                rest.condemned.push((digest, nonce, why));
+                told.tell(Event::Condemned { repository: repository.clone(), digest, size, why, until });
             }
         }
+        Ok(())
+    }
+
+    async fn lift(&self, repository: &Repository, digest: Digest, told: &mut Told<'_>) -> Result<()> {
+        self.registry.lift_holder(repository, &digest).await?;
+        told.tell(Event::Lifted { repository: repository.clone(), digest });
         Ok(())
     }
 
@@ -260,7 +270,7 @@ impl Collector {
         stream::iter(reads).buffered(PARALLEL).try_collect().await
     }
 
-    async fn leave_condemned(&self, repository: &Repository, holders: Vec<(Digest, Nonce)>) -> Result<()> {
+    async fn leave_condemned(&self, repository: &Repository, holders: Vec<(Digest, Nonce, Why)>) -> Result<()> {
         if !holders.is_empty() {
             let entry = Condemned { at: self.registry.now(), holders };
             let key = layout::condemned(repository, self.id_in(self.registry.settings.grace.as_secs()));
@@ -270,9 +280,18 @@ impl Collector {
     }
 }
 
+impl Rest {
+    /// Looked at again later.
+    fn wait(&mut self, repository: &Repository, digest: Digest, of: Waiting, told: &mut Told<'_>) {
+        self.waiting.push(digest);
+        told.tell(Event::Waiting { repository: Some(repository.clone()), digest, of });
+    }
+}
+
 enum Read {
     /// Consumed by another collector.
     Nothing,
-    Dropped(DroppedWhat),
+    /// And when.
+    Dropped(DroppedWhat, u64),
     Condemned(Condemned),
 }

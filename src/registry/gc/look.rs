@@ -1,7 +1,7 @@
 //! What needs a blob: the look that the collector takes before it condemns, and again before it takes.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +10,7 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lru::LruCache;
 
-use super::{Collector, READS};
+use super::{Collector, InFlight, READS};
 use crate::{
     oci::{AnyDigest, Digest, Manifest, Repository},
     registry::{
@@ -26,8 +26,8 @@ use crate::{
 /// What of some digests is needed, and by what.
 #[derive(Debug, Default)]
 pub(super) struct Needed {
-    /// By a push that is under way.
-    in_flight: BTreeSet<Digest>,
+    /// By an upload, a mount or a push that is under way.
+    in_flight: BTreeMap<Digest, InFlight>,
     /// By a manifest that is there or can be put back.
     named: BTreeSet<Digest>,
 }
@@ -46,8 +46,8 @@ impl Needed {
         self.named.contains(digest)
     }
 
-    pub(super) fn is_in_flight(&self, digest: &Digest) -> bool {
-        self.in_flight.contains(digest)
+    pub(super) fn in_flight(&self, digest: &Digest) -> Option<InFlight> {
+        self.in_flight.get(digest).copied()
     }
 }
 
@@ -63,39 +63,46 @@ impl Collector {
         Ok(Needed { in_flight, named })
     }
 
-    async fn in_flight(&self, repository: &Repository, digests: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>> {
+    async fn in_flight(
+        &self,
+        repository: &Repository,
+        digests: &BTreeSet<Digest>,
+    ) -> Result<BTreeMap<Digest, InFlight>> {
         let looks: Vec<_> = digests
             .iter()
             .map(|digest| async move {
-                Ok::<_, Error>(self.is_blob_in_flight(repository, digest).await?.then_some(*digest))
+                Ok::<_, Error>(self.blob_in_flight(repository, digest).await?.map(|of| (*digest, of)))
             })
             .collect();
         let found = stream::iter(looks).buffer_unordered(PARALLEL).try_filter_map(|found| async move { Ok(found) });
-        let mut found: BTreeSet<Digest> = found.try_collect().await?;
+        let mut found: BTreeMap<Digest, InFlight> = found.try_collect().await?;
         let mut pages = Pages::new(&layout::pending_manifests(repository));
         while let Some(keys) = pages.next(self.store()).await? {
-            let reads: Vec<_> = keys.iter().map(|key| pending::read::<PendingManifest>(self.store(), key)).collect();
+            let read = |key| async move { Ok::<_, Error>((key, pending::read(self.store(), key).await?)) };
+            let reads: Vec<_> = keys.iter().map(read).collect();
             let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
-            while let Some(entry) = reads.try_next().await? {
-                let references = entry.into_iter().flat_map(|entry| entry.references);
-                found.extend(references.filter_map(|of| of.known().copied()).filter(|of| digests.contains(of)));
+            while let Some((key, entry)) = reads.try_next().await? {
+                let Some(PendingManifest { digest, references, .. }) = entry else { continue };
+                let of = InFlight { manifest: Some(digest), until: layout::due(key) };
+                let named = references.iter().filter_map(AnyDigest::known).filter(|named| digests.contains(named));
+                found.extend(named.map(|named| (*named, of)));
             }
         }
         Ok(found)
     }
 
-    async fn is_blob_in_flight(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+    async fn blob_in_flight(&self, repository: &Repository, digest: &Digest) -> Result<Option<InFlight>> {
         let entries = self.store().list(&layout::pending_blobs(digest), None, IN_FLIGHT + 1).await?;
-        if entries.len() > IN_FLIGHT {
-            return Ok(true);
-        }
+        let is_some = entries.len() > IN_FLIGHT;
         for entry in entries {
-            let entry: Option<PendingBlob> = pending::read(self.store(), &entry.key).await?;
-            if entry.is_some_and(|entry| entry.repository == *repository) {
-                return Ok(true);
+            let of = InFlight { manifest: None, until: layout::due(&entry.key) };
+            let entry: Option<PendingBlob> =
+                if is_some { None } else { pending::read(self.store(), &entry.key).await? };
+            if is_some || entry.is_some_and(|entry| entry.repository == *repository) {
+                return Ok(Some(of));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Which of these digests are named by a manifest that is there, or else by one that can be put back. In this order: a

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Collected, Collector, Tombstones};
+use super::{Collector, Event, Told, Tombstones};
 use crate::{
     oci::{Digest, Repository},
     registry::{
@@ -29,7 +29,7 @@ struct Still {
 
 impl Collector {
     /// Works through entries, and consumes them.
-    pub(super) async fn remove_tombstones(&self, entries: &[Key], done: &mut Collected) -> Result<()> {
+    pub(super) async fn remove_tombstones(&self, entries: &[Key], told: &mut Told<'_>) -> Result<()> {
         let mut still = Vec::new();
         for entry in entries {
             let entry: Option<Tombstones> = pending::read(self.store(), entry).await?;
@@ -51,7 +51,7 @@ impl Collector {
             if is_meant {
                 stay.push((key.as_str().to_owned(), nonce));
             } else if self.store().delete_if(&key, &version).await? == Deleted::Deleted {
-                done.tombstones += 1;
+                told.tell(Event::TombstoneRemoved { key });
             }
         }
         self.leave_tombstones(stay).await?;
