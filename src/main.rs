@@ -16,12 +16,13 @@ use bytes::Bytes;
 use marina_distribution::{
     config::{self, Action, Config, Invocation, StoreLocation},
     http::{self, Networks, Redirects},
-    registry::{self, Collected, Collector, DATA_KEYS, Registry, SCRATCH_KEYS, check},
+    registry::{self, Collected, Collector, DATA_KEYS, Event, Registry, SCRATCH_KEYS, Subject, Verdict, check},
     server::{self, Ended, Stop},
     store::{
         Store,
         doctor::{self, Report},
         fs::FsStore,
+        overlay::Overlay,
         paced::Paced,
         s3::{Credentials, Encryption, S3Settings, S3Store, StorageClass, Unreliable},
     },
@@ -59,7 +60,8 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Action::Serve => on_runtime(serve(effective.config)),
         Action::Check => on_runtime(check(effective.config)),
         Action::Doctor { install_lifecycle } => on_runtime(doctor(effective.config, install_lifecycle)),
-        Action::Gc => on_runtime(collect(effective.config)),
+        Action::Gc { dry_run, full } => on_runtime(collect(effective.config, dry_run, full)),
+        Action::Explain { subject } => on_runtime(explain(effective.config, subject)),
         Action::Health => Ok(health(effective.config.listen)),
     }
 }
@@ -116,12 +118,7 @@ fn http_settings(config: &Config) -> http::Settings {
 
 /// One line for each finding, then what was counted.
 async fn check(config: Config) -> Result<ExitCode, Box<dyn Error>> {
-    if let StoreLocation::Directory(directory) = &config.store
-        && !directory.is_dir()
-    {
-        return Err(format!("{} is not there", directory.display()).into());
-    }
-    let store = open_store(&config).await?;
+    let store = open_existing_store(&config).await?;
     let mut out = io::stdout();
     let mut told = Ok(());
     let summary = check::check(store, |finding| {
@@ -199,17 +196,59 @@ async fn look_after(config: &Config, opening: &http::Opening) -> Result<Infallib
     }
 }
 
-/// One round, and what it did.
-async fn collect(config: Config) -> Result<ExitCode, Box<dyn Error>> {
-    let registry = open(&config).await?;
-    let done = collector(&config, &registry).round().await?;
-    writeln!(io::stdout(), "{done}")?;
+/// One round, and what it did: a summary, or all of it where nothing is done.
+async fn collect(config: Config, dry_run: bool, full: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let mut store = open_existing_store(&config).await?;
+    if dry_run {
+        // The very same round, over a store that keeps what is written to itself.
+        store = Arc::new(Overlay::new(store));
+    }
+    let collector = collector(&config, open_over(&config, store).await?.as_ref());
+    let mut out = io::stdout();
+    let mut told = Ok(());
+    let mut tell = |event: &Event| {
+        if dry_run {
+            told = std::mem::replace(&mut told, Ok(())).and_then(|()| writeln!(out, "{event}"));
+        }
+    };
+    if dry_run {
+        collector.outlook(&mut tell).await?;
+    }
+    let walked = if full { Some(collector.walk(&mut tell).await?) } else { None };
+    let done = collector.round_telling(&mut tell).await?;
+    told?;
+    let mut out = io::stdout();
+    if let Some(walked) = walked {
+        writeln!(out, "{walked}")?;
+    }
+    writeln!(out, "{done}")?;
+    if dry_run {
+        writeln!(out, "Nothing was changed.")?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All that is known of one thing, a line at a time.
+async fn explain(config: Config, subject: String) -> Result<ExitCode, Box<dyn Error>> {
+    let subject = Subject::parse(&subject).ok_or("expected DIGEST, NAME:TAG or NAME@DIGEST")?;
+    // Nothing is written, not even the key of a fleet that has never been started.
+    let store = Arc::new(Overlay::new(open_existing_store(&config).await?));
+    let mut out = io::stdout();
+    let mut told = Ok(());
+    let mut tell = |line: &str| {
+        told = std::mem::replace(&mut told, Ok(())).and_then(|()| writeln!(out, "{line}"));
+    };
+    let verdict = open_over(&config, store).await?.explain(&subject, &mut tell).await?;
+    told?;
+    Ok(if verdict == Verdict::Needed { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) })
 }
 
 /// Where the rooms meet.
 async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
-    let store = open_store(config).await?;
+    open_over(config, open_store(config).await?).await
+}
+
+async fn open_over(config: &Config, store: Arc<dyn Store>) -> Result<Arc<Registry>, Box<dyn Error>> {
     let settings = registry::Settings {
         allow_missing_references: config.allow_missing_references,
         upload_expiry: config.upload_expiry,
@@ -219,6 +258,16 @@ async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
         ..registry::Settings::default()
     };
     Ok(Registry::open(store, settings).await?)
+}
+
+/// For commands that look at what is there: a directory that is not is a mistake in the name.
+async fn open_existing_store(config: &Config) -> Result<Arc<dyn Store>, Box<dyn Error>> {
+    if let StoreLocation::Directory(directory) = &config.store
+        && !directory.is_dir()
+    {
+        return Err(format!("{} is not there", directory.display()).into());
+    }
+    open_store(config).await
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Box<dyn Error>> {

@@ -15,7 +15,7 @@ use futures_util::stream;
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
     registry::{Chunk, Clock, Collected, Collector, Error, Push, Registry, Settings, check},
-    store::{Store, memory::MemoryStore},
+    store::{Condition, Key, Store, memory::MemoryStore},
 };
 
 const HOUR: u64 = 3600;
@@ -196,4 +196,70 @@ async fn one_round_of_the_fleet_is_enough() {
     // Somebody's clock was far ahead.
     world.clock.0.fetch_sub(100 * HOUR, Ordering::Relaxed);
     assert!(world.collector.turn(interval).await.unwrap().is_some());
+}
+
+/// A store in which nothing leads to what is garbage.
+async fn without_queues() -> (World, Digest) {
+    let world = World::new().await;
+    let kept = world.upload("a", b"kept").await;
+    world.push("a", "t", b"kept").await.unwrap();
+    world.upload("a", b"orphan").await;
+    world.registry.settle().await;
+    for key in world.keys().await.iter().filter(|key| ["pending/", "dropped/"].iter().any(|of| key.starts_with(of))) {
+        world.store.delete(&Key::parse(key.as_str()).unwrap()).await.unwrap();
+    }
+    (world, kept)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_finds_what_no_queue_leads_to_and_spares_what_is_needed() {
+    let (world, kept) = without_queues().await;
+    assert_eq!(world.hours(48).await, Collected::default(), "nothing leads there");
+    let walked = world.collector.walk(&mut |_| {}).await.unwrap();
+    assert_eq!((walked.holders, walked.unheld, walked.strays), (2, 0, 0));
+    let done = world.hours(30).await;
+    assert_eq!((done.condemned, done.holders, done.blobs, done.bytes), (1, 1, 1, 6));
+    assert!(world.holds("a", &kept).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_finds_records_without_holders_and_bytes_without_names() {
+    let (world, kept) = without_queues().await;
+    let names = ["6ba7b810-9dad-81d1-80b4-00c04fd430c8", "6ba7b810-9dad-81d1-80b4-00c04fd430c9"];
+    for name in [format!("data/c8/{}", names[0]), format!("data/c9/{}-{}", names[1], names[0])] {
+        let key = Key::parse(name).unwrap();
+        world.store.put(&key, Bytes::from_static(b"lost"), Condition::Create).await.unwrap();
+    }
+    let orphan = Digest::of(Algorithm::Sha256, b"orphan");
+    let hex = orphan.hex();
+    let holder = Key::parse(format!("blobs/sha256/{}/{hex}/a", &hex[..2])).unwrap();
+    assert!(world.store.head(&holder).await.unwrap().is_some());
+    world.store.delete(&holder).await.unwrap();
+    let walked = world.collector.walk(&mut |_| {}).await.unwrap();
+    assert_eq!((walked.holders, walked.unheld, walked.strays), (1, 1, 2));
+    assert_eq!(world.round().await.blobs, 1);
+    assert!(world.holds("a", &kept).await);
+    let left = world.keys().await;
+    assert_eq!(left.iter().filter(|key| key.starts_with("data/")).count(), 1, "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_takes_no_bytes_of_a_push_that_is_under_way() {
+    let world = World::new().await;
+    let digest = world.upload("a", b"fresh").await;
+    world.registry.settle().await;
+    // As a push that has brought its bytes and not recorded them yet.
+    let hex = digest.hex();
+    for leaf in ["_", "a"] {
+        world.store.delete(&Key::parse(format!("blobs/sha256/{}/{hex}/{leaf}", &hex[..2])).unwrap()).await.unwrap();
+    }
+    assert_eq!(world.collector.walk(&mut |_| {}).await.unwrap().strays, 0);
+    // Nor those of a blob that has lost its record.
+    let world = World::new().await;
+    world.upload("a", b"fresh").await;
+    world.registry.settle().await;
+    for key in world.keys().await.iter().filter(|key| key.starts_with("pending/") || key.ends_with("/_")) {
+        world.store.delete(&Key::parse(key.as_str()).unwrap()).await.unwrap();
+    }
+    assert_eq!(world.collector.walk(&mut |_| {}).await.unwrap().strays, 0);
 }

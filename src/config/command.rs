@@ -16,9 +16,13 @@ Every setting is a flag, a variable or a key of the file named by --config, in t
 Without a command, the server is started.";
 
 const INSTALL_LIFECYCLE: &str = "install_lifecycle";
+const ONCE: &str = "once";
+const DRY_RUN: &str = "dry_run";
+const FULL: &str = "full";
+const SUBJECT: &str = "subject";
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Run the registry.
     Serve,
@@ -26,8 +30,10 @@ pub enum Action {
     Check,
     /// Find out what the store can do.
     Doctor { install_lifecycle: bool },
-    /// Take what nothing needs any more, once.
-    Gc,
+    /// Take what nothing needs any more, once. `dry_run`: only say what would be taken. `full`: look for it everywhere.
+    Gc { dry_run: bool, full: bool },
+    /// Say why something is there, or when it goes.
+    Explain { subject: String },
     /// Ask the running server whether it is ready.
     Health,
     /// Print the configuration.
@@ -53,7 +59,13 @@ impl Invocation {
             Some(("doctor", matches)) => {
                 (Action::Doctor { install_lifecycle: matches.get_flag(INSTALL_LIFECYCLE) }, matches)
             }
-            Some(("gc", matches)) => (Action::Gc, matches),
+            Some(("gc", matches)) => {
+                (Action::Gc { dry_run: matches.get_flag(DRY_RUN), full: matches.get_flag(FULL) }, matches)
+            }
+            Some(("explain", matches)) => {
+                let subject = matches.get_one::<String>(SUBJECT).cloned().unwrap_or_default();
+                (Action::Explain { subject }, matches)
+            }
             Some(("health", matches)) => (Action::Health, matches),
             Some(("config", matches)) => (Action::Config, matches),
             Some((_, matches)) => (Action::Serve, matches),
@@ -76,6 +88,10 @@ fn command() -> Command {
         ("check", "Verify what is stored: exits with 0 if all is well, 1 if not, 2 if it could not tell"),
         ("doctor", "Find out what the store can do: exits with 0 if it is safe, 1 if not, 2 if it cannot be reached"),
         ("gc", "Take what nothing needs any more, once; a server that runs does so all the time"),
+        (
+            "explain",
+            "Say who refers to something and what keeps it: exits with 0 if something does, 1 if not, 2 if it failed",
+        ),
         ("health", "Ask the server that runs at --listen whether it is ready: exits with 0 if so, else 1"),
         ("config", "Print the configuration as a file, and where each value came from"),
     ];
@@ -86,6 +102,11 @@ fn command() -> Command {
         .disable_help_subcommand(true)
         .subcommands(about.map(|(name, about)| Command::new(name).about(about)))
         .mut_subcommand("doctor", |doctor| doctor.arg(install_lifecycle()))
+        .mut_subcommand("gc", |gc| gc.args(ways_to_collect()))
+        .mut_subcommand("explain", |explain| {
+            let help = "What: DIGEST, NAME:TAG or NAME@DIGEST";
+            explain.arg(Arg::new(SUBJECT).value_name("WHAT").required(true).help(help))
+        })
         .next_help_heading("Settings")
         .args(SETTINGS.iter().copied().map(flag))
         .arg(
@@ -103,6 +124,15 @@ fn install_lifecycle() -> Arg {
         .long(kebab(INSTALL_LIFECYCLE))
         .action(ArgAction::SetTrue)
         .help("Add a rule to the bucket that drops what abandoned uploads leave, if there is none")
+}
+
+fn ways_to_collect() -> [Arg; 3] {
+    let flag = |name, help| Arg::new(name).long(kebab(name)).action(ArgAction::SetTrue).help(help);
+    [
+        flag(ONCE, "Make one round (the default)"),
+        flag(DRY_RUN, "Change nothing, and say what a round would do and why, and what is kept until when"),
+        flag(FULL, "First walk through the whole store, to find what no queue leads to; safe while it is in use"),
+    ]
 }
 
 fn flag(setting: &'static Setting) -> Arg {

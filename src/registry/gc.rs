@@ -44,12 +44,16 @@ use crate::{
 mod bytes;
 mod catalog;
 mod event;
+mod full;
 mod holders;
 mod look;
+mod outlook;
+mod strays;
 mod tombstones;
 
-pub(crate) use event::Told;
 pub use event::{Event, InFlight, Waiting, Why};
+pub(crate) use event::{Told, time};
+pub use full::Walked;
 
 /// Collects for one registry. It remembers what manifests name, which never changes.
 #[derive(Debug)]

@@ -36,6 +36,7 @@ pub mod check;
 mod clock;
 mod error;
 mod expire;
+mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod gc;
@@ -55,7 +56,8 @@ pub use blob::Blob;
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, Result};
 pub use expire::Expired;
-pub use gc::{Collected, Collector, Event, InFlight, Waiting, Why};
+pub use explain::{Subject, Verdict};
+pub use gc::{Collected, Collector, Event, InFlight, Waiting, Walked, Why};
 pub use layout::{DATA as DATA_KEYS, SCRATCH as SCRATCH_KEYS};
 pub use manifest::{ManifestHead, Push, Pushed, TagCondition};
 pub use session::SessionId;
