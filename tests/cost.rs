@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
-    registry::{Chunk, PageRequest, Push, Registry, SessionId, Settings, Whole},
+    registry::{Chunk, Collector, PageRequest, Push, Registry, SessionId, Settings, Whole},
     store::{
         Limits, Span,
         memory::{MemoryStore, TINY_PARTS},
@@ -351,4 +351,36 @@ async fn deleting_a_manifest_costs_four_calls_and_two_per_tag_in_parallel() {
     let cost = counted.stop().await;
     assert_eq!(cost.calls, 4 + 2 * 41, "{}", cost.counts);
     assert_eq!(cost.round_trips, 4 + 2 * 3, "sixteen side by side: {}", cost.counts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn collecting_costs_nine_lists_and_for_an_image_of_ten_blobs_66_calls_when_it_came_and_193_when_it_went() {
+    let mut counted = Counted::new().await;
+    let settings = Settings { grace: Duration::ZERO, undelete: Duration::ZERO, ..Settings::default() };
+    counted.registry = Registry::open(counted.store.clone(), settings).await.unwrap();
+    let collector = Collector::new(Arc::clone(&counted.registry));
+    let a = repository("a");
+    counted.start();
+    collector.round().await.unwrap();
+    let idle = counted.stop().await;
+    assert_eq!((idle.calls, idle.counts.of(Verb::List)), (9, 9), "{}", idle.counts);
+
+    let mut blobs = Vec::new();
+    for bytes in [b"num0", b"num1", b"num2", b"num3", b"num4", b"num5", b"num6", b"num7", b"num8", b"num9"] {
+        blobs.push(counted.push_blob(&a, bytes).await);
+    }
+    let manifest = image(&blobs.pop().unwrap(), &blobs, "");
+    let digest = counted.push_manifest(&a, tag("t"), &manifest).await;
+    counted.registry.settle().await;
+    counted.start();
+    collector.round().await.unwrap();
+    let came = counted.stop().await;
+    assert_eq!(came.calls - idle.calls, 66, "{}", came.counts);
+
+    counted.registry.delete_manifest(&a, &digest).await.unwrap();
+    counted.registry.settle().await;
+    counted.start();
+    assert_eq!(collector.round().await.unwrap().blobs, 10);
+    let went = counted.stop().await;
+    assert_eq!(went.calls - idle.calls, 193, "{}", went.counts);
 }
