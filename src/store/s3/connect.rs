@@ -1,11 +1,14 @@
 //! From our settings to those of the SDK.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use aws_config::{
     BehaviorVersion, Region, environment::region::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
 };
 use aws_sdk_s3::config::{
     Builder, Credentials as Keys, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
-    StalledStreamProtectionConfig, retry::RetryConfig,
+    StalledStreamProtectionConfig,
+    retry::{RetryConfig, RetryPartition},
 };
 
 use super::{
@@ -14,6 +17,8 @@ use super::{
     settings::{Credentials, S3Settings},
 };
 
+/// How many stores were opened by this process.
+static STORES: AtomicU64 = AtomicU64::new(0);
 /// The region of a store that has none.
 const NO_REGION: &str = "us-east-1";
 
@@ -40,6 +45,8 @@ pub(super) async fn configure(settings: &S3Settings) -> Builder {
     let mut config = Builder::from(&shared.load().await)
         .force_path_style(settings.path_style)
         .retry_config(retries)
+        // How many retries are worth making is learnt from this store alone, and from no other in the process.
+        .retry_partition(RetryPartition::new(format!("store {}", STORES.fetch_add(1, Ordering::Relaxed))))
         .retry_classifier(RetryConflicts)
         .timeout_config(patience::usual(settings))
         .stalled_stream_protection(stalled)
