@@ -81,9 +81,8 @@ fn the_stores_of_compose_are_started_as_ci_starts_them() {
     let unused: Vec<_> = flags
         .filter(|flag| !matches!(*flag, "-c" | "-p"))
         .filter(|flag| match flag.split_once('=') {
-            Some((_, "true" | "false")) => !words.contains(flag),
+            Some((_, "true" | "false")) | None => !words.contains(flag),
             Some((name, _)) => !words.iter().any(|word| word.starts_with(&format!("{name}="))),
-            None => !words.contains(flag),
         })
         .collect();
     assert!(unused.is_empty(), "CI starts no store with {unused:?}");
