@@ -109,7 +109,7 @@ settings! {
     gc_rate: NonZeroU32, "COUNT", "200";
     /// How long what was pushed is kept although nothing refers to it, and how long it then rests before it is taken
     grace: Duration, "TIME", "24h";
-    /// How long what a deleted manifest names is kept, and its bytes with it; 0s: no longer than anything else
+    /// How long a deleted manifest can be put back, with all that it names; 0s turns it off
     undelete: OrZero, "TIME", "7days";
     /// Memory for request bodies in flight, all of them together
     memory: ByteSize, "SIZE", "32MiB";

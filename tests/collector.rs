@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
-    registry::{Chunk, Clock, Collected, Collector, Error, Push, Registry, Settings, check},
+    registry::{Chunk, Clock, Collected, Collector, Error, PageRequest, Push, Registry, Restored, Settings, check},
     store::{Condition, Key, Store, memory::MemoryStore},
 };
 
@@ -271,4 +271,66 @@ async fn a_walk_takes_no_bytes_of_a_push_that_is_under_way() {
         world.store.delete(&Key::parse(key.as_str()).unwrap()).await.unwrap();
     }
     assert_eq!(world.collector.walk(&mut |_| {}).await.unwrap().strays, 0);
+}
+
+/// An index of these manifests, and a referrer of that.
+async fn index_with_a_referrer(world: &World, children: &[Digest]) -> (Digest, Digest) {
+    let child = |digest: &Digest| {
+        let size = image(b"layer").len();
+        format!(r#"{{"mediaType":"{IMAGE}","digest":"{digest}","size":{size}}}"#)
+    };
+    let children: Vec<_> = children.iter().map(child).collect();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{kind}","manifests":[{}]}}"#, children.join(","));
+    let digest = Digest::of(Algorithm::Sha256, index.as_bytes());
+    let subject = format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{}}}"#, index.len());
+    let referrer = image(b"layer").replace("\"layers\":[]", &format!("\"layers\":[],\"subject\":{subject}"));
+    let pushed = [(index, "i"), (referrer.clone(), "r")];
+    for (bytes, tag) in pushed {
+        let target = Reference::Tag(Tag::parse(tag).unwrap());
+        let push = Push { target, tags: Vec::new(), content_type: None, bytes: bytes.into(), condition: None };
+        world.registry.put_manifest(&repo("a"), push).await.unwrap();
+    }
+    (digest, Digest::of(Algorithm::Sha256, referrer.as_bytes()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_can_be_put_back_whole_for_a_week_by_any_replica() {
+    let world = World::new().await;
+    let blob = world.upload("a", b"layer").await;
+    let child = world.push("a", "t", b"layer").await.unwrap();
+    let (index, referrer) = index_with_a_referrer(&world, &[child]).await;
+    for digest in [index, child, referrer] {
+        world.registry.delete_manifest(&repo("a"), &digest).await.unwrap();
+    }
+    world.hours(24 * 7 - 1).await;
+    let replica = Registry::open_with(world.store.clone(), Settings::default(), world.clock.clone()).await.unwrap();
+    let tag = Tag::parse("again").unwrap();
+    let restored = replica.restore(&repo("a"), Some(&tag), &index).await.unwrap();
+    assert_eq!(restored, Restored { manifests: 3, tagged: true });
+    let (head, _) = world.registry.manifest(&repo("a"), &Reference::Tag(tag.clone())).await.unwrap();
+    assert_eq!(head.digest, index);
+    let listed = world.registry.referrers(&repo("a"), &index, &[], &PageRequest::default()).await.unwrap();
+    assert_eq!(listed.items.len(), 1, "its referrer came back with it");
+    // Once more: there is nothing left to do.
+    let again = replica.restore(&repo("a"), Some(&tag), &index).await.unwrap();
+    assert_eq!(again, Restored { manifests: 0, tagged: false });
+    world.hours(24 * 12).await;
+    assert!(world.holds("a", &blob).await, "and it stays");
+    for digest in [index, child, referrer] {
+        world.registry.manifest(&repo("a"), &Reference::Digest(digest)).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_cannot_be_put_back_when_its_time_is_over() {
+    let world = World::new().await;
+    world.upload("a", b"layer").await;
+    let digest = world.push("a", "t", b"layer").await.unwrap();
+    world.registry.delete_manifest(&repo("a"), &digest).await.unwrap();
+    world.hours(24 * 7 + 1).await;
+    let refused = world.registry.restore(&repo("a"), None, &digest).await;
+    assert!(matches!(refused, Err(Error::NotRestorable(_))), "{refused:?}");
+    let unknown = Digest::of(Algorithm::Sha256, b"never");
+    assert!(matches!(world.registry.restore(&repo("a"), None, &unknown).await, Err(Error::NotRestorable(_))));
 }

@@ -20,6 +20,7 @@ const ONCE: &str = "once";
 const DRY_RUN: &str = "dry_run";
 const FULL: &str = "full";
 const SUBJECT: &str = "subject";
+const MANIFEST: &str = "manifest";
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Action {
     Gc { dry_run: bool, full: bool },
     /// Say why something is there, or when it goes.
     Explain { subject: String },
+    /// Put back what was deleted.
+    Restore { manifest: String },
     /// Ask the running server whether it is ready.
     Health,
     /// Print the configuration.
@@ -66,6 +69,10 @@ impl Invocation {
                 let subject = matches.get_one::<String>(SUBJECT).cloned().unwrap_or_default();
                 (Action::Explain { subject }, matches)
             }
+            Some(("restore", matches)) => {
+                let manifest = matches.get_one::<String>(MANIFEST).cloned().unwrap_or_default();
+                (Action::Restore { manifest }, matches)
+            }
             Some(("health", matches)) => (Action::Health, matches),
             Some(("config", matches)) => (Action::Config, matches),
             Some((_, matches)) => (Action::Serve, matches),
@@ -92,6 +99,7 @@ fn command() -> Command {
             "explain",
             "Say who refers to something and what keeps it: exits with 0 if something does, 1 if not, 2 if it failed",
         ),
+        ("restore", "Put a manifest back that was deleted, with what it names: exits with 0 if it is there, 2 if not"),
         ("health", "Ask the server that runs at --listen whether it is ready: exits with 0 if so, else 1"),
         ("config", "Print the configuration as a file, and where each value came from"),
     ];
@@ -106,6 +114,10 @@ fn command() -> Command {
         .mut_subcommand("explain", |explain| {
             let help = "What: DIGEST, NAME:TAG or NAME@DIGEST";
             explain.arg(Arg::new(SUBJECT).value_name("WHAT").required(true).help(help))
+        })
+        .mut_subcommand("restore", |restore| {
+            let help = "Which: NAME@DIGEST, or NAME:TAG@DIGEST to point a tag to it";
+            restore.arg(Arg::new(MANIFEST).value_name("MANIFEST").required(true).help(help))
         })
         .next_help_heading("Settings")
         .args(SETTINGS.iter().copied().map(flag))

@@ -109,7 +109,7 @@ impl From<Error> for Failure {
             // Of a body that broke off mostly nobody is left to read this.
             Error::SizeInvalid { .. } | Error::BodyTorn => refuse(StatusCode::BAD_REQUEST, Code::SizeInvalid),
             Error::DigestMismatch { .. } => refuse(StatusCode::BAD_REQUEST, Code::DigestInvalid),
-            Error::ManifestUnknown => refuse(StatusCode::NOT_FOUND, Code::ManifestUnknown),
+            Error::ManifestUnknown | Error::NotRestorable(_) => refuse(StatusCode::NOT_FOUND, Code::ManifestUnknown),
             Error::ManifestInvalid(_) => refuse(StatusCode::BAD_REQUEST, Code::ManifestInvalid),
             Error::ManifestBlobUnknown(digests) => {
                 let first = ErrorEntry::new(Code::ManifestBlobUnknown, message.clone());

@@ -39,6 +39,9 @@ pub enum Error {
     /// The tag is not what the request made a condition.
     #[error("the tag does not meet the condition")]
     TagConditionFailed,
+    /// It was not there, or what it needs has been collected.
+    #[error("{0}")]
+    NotRestorable(String),
     #[error("too many tags in one request")]
     TooManyTags,
     /// Others kept changing the same thing, or the store was too slow, until the deadline. It may be tried again.

@@ -50,6 +50,7 @@ mod referrers;
 mod register;
 mod session;
 pub(crate) mod tag;
+mod undo;
 pub mod upload;
 
 pub use blob::Blob;
@@ -62,6 +63,7 @@ pub use layout::{DATA as DATA_KEYS, SCRATCH as SCRATCH_KEYS};
 pub use manifest::{ManifestHead, Push, Pushed, TagCondition};
 pub use session::SessionId;
 pub use tag::{Page, PageRequest};
+pub use undo::Restored;
 pub use upload::{ByteStream, Chunk, Progress, Torn, Whole};
 
 /// How a registry behaves. Limits that no operator needs to turn are constants where they apply.

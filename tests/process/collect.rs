@@ -153,3 +153,26 @@ fn a_round_killed_at_any_moment_leaves_all_sound_and_the_next_ones_end_clean() {
     let server = Process::start(data);
     assert_eq!(server.send("GET", &format!("/v2/a/blobs/{kept}"), "", b"").body, b"kept");
 }
+
+#[test]
+fn restore_puts_back_what_was_deleted_and_says_what_it_did() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let server = Process::start(data);
+    let (manifest, _) = push(&server, "t", b"layer");
+    delete(&server, &manifest);
+    assert_eq!(server.send("GET", "/v2/a/manifests/t", "", b"").status, 404);
+    let restore = |what: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marina-distribution"));
+        command.args(["restore", what, "--data-dir"]).arg(data).output().unwrap()
+    };
+    let done = restore(&format!("a:t@{manifest}"));
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(said, format!("1 manifests put back\na:t points to {manifest}\n"));
+    assert!(done.status.success());
+    assert_eq!(server.send("GET", "/v2/a/manifests/t", "", b"").status, 200);
+    let never = restore(&format!("a@{}", Digest::of(Algorithm::Sha256, b"never")));
+    assert_eq!(never.status.code(), Some(2));
+    assert!(String::from_utf8(never.stderr).unwrap().contains("neither in a nor among what can be put back"));
+    assert_eq!(restore("a").status.code(), Some(2));
+}
