@@ -84,6 +84,12 @@ impl Registry {
         Ok(layout::holder(digest, repository).read(self.store()).await?.live().is_some())
     }
 
+    /// Whether it is held, or was until a client deleted it.
+    pub(crate) async fn was_held(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let holder = layout::holder(digest, repository).read(self.store()).await?;
+        Ok(holder.live().is_some() || holder.is_by_client())
+    }
+
     /// A blob to read, also one that is condemned.
     pub async fn find_blob(&self, repository: &Repository, digest: &Digest) -> Result<Blob> {
         let holder = layout::holder(digest, repository).read(self.store()).await?;

@@ -70,7 +70,7 @@ impl Registry {
         let read = self.load(id, issued).await?;
         // A finish that failed half-way may be sent again, and goes on from where the session stands.
         let goes_on = match read.finished_as() {
-            Some(digest) => !self.holds(repository, &digest).await?,
+            Some(digest) => !self.was_held(repository, &digest).await?,
             None => read.is_open(),
         };
         if goes_on { Ok(Progress { id, received: read.journal.received() }) } else { Err(Error::UploadUnknown) }
