@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use marina_distribution::{
     oci::{Algorithm, Digest, Repository},
-    registry::{Chunk, Error, Registry, SessionId, Settings},
+    registry::{Chunk, Error, Registry, SessionId, Settings, Torn},
     store::{
         Span, Store,
         faulty::{Fault, Faulty},
@@ -87,5 +87,35 @@ async fn finishing_again_succeeds_wherever_the_replica_died_that_was_at_it() {
                 calls += 1;
             }
         }
+    }
+}
+
+// CHUNK-9
+#[tokio::test]
+async fn whatever_came_in_pieces_and_was_torn_another_replica_finishes_with_the_same_bytes() {
+    for (sent, torn, more) in
+        (0..=9).flat_map(|sent| (0..=8).flat_map(move |torn| (0..=6).map(move |more| (sent, torn, more))))
+    {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(TINY_PARTS));
+        let first = registry(Arc::clone(&store)).await;
+        let id = session(&first, Algorithm::Sha256, 0).await;
+        for piece in BYTES[..sent].chunks(2) {
+            first.append(&repository(), id, chunk(piece)).await.unwrap();
+        }
+        let body = [Ok(Bytes::from_static(&BYTES[sent..sent + torn])), Err(Torn)];
+        let cut = Chunk { length: Some(100), body: Box::pin(stream::iter(body)), ..chunk(b"") };
+        assert!(matches!(first.append(&repository(), id, cut).await, Err(Error::BodyTorn)));
+        // The client asks, goes on from there, and is sent to another replica at the end.
+        let mut at = usize::try_from(first.upload_status(&repository(), id).await.unwrap().received).unwrap();
+        if more > 0 {
+            let goes_on = Chunk { start: Some(at as u64), ..chunk(&BYTES[at..at + more]) };
+            first.append(&repository(), id, goes_on).await.unwrap();
+            at += more;
+        }
+        let digest = Digest::of(Algorithm::Sha256, BYTES);
+        let other = registry(store).await;
+        let rest = Chunk { start: Some(at as u64), ..chunk(&BYTES[at..]) };
+        other.finish(&repository(), id, &digest, rest).await.unwrap();
+        assert_eq!(read(&other, &digest).await, BYTES, "{sent} sent, {torn} torn, {more} more");
     }
 }

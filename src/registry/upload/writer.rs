@@ -42,6 +42,8 @@ pub(crate) struct Writer<'a> {
     parts: Vec<Part>,
     /// How many of them this writer found.
     found: usize,
+    /// It goes on from what was acknowledged, and not from what a torn body left beyond that.
+    from_accepted: bool,
     landed: Boundary,
     flying: Option<Flying>,
     /// What is not in a part yet. Never more than is granted.
@@ -92,6 +94,7 @@ impl<'a> Writer<'a> {
             offset: from.offset,
             hasher,
             found: from.parts.len(),
+            from_accepted: from.offset == accepted,
             parts: from.parts,
             landed,
             flying: None,
@@ -209,7 +212,8 @@ impl<'a> Writer<'a> {
         self.sync().await?;
         // If we stop here the old offset stands, and the parts are what the last checkpoint says.
         loop {
-            let mut next = self.journal.next_accepted(accepted.clone(), self.parts.len() == self.found);
+            let tail_grew = self.from_accepted && self.parts.len() == self.found;
+            let mut next = self.journal.next_accepted(accepted.clone(), tail_grew);
             if next.next_part == self.numbers.end && !self.numbers.is_empty() {
                 next.next_part = self.numbers.start;
             }
