@@ -3,16 +3,15 @@
 //! An accept loop of our own, because the ready-made one has no bound on connections, no time-out for a client that
 //! falls silent, and no drain that ends.
 
-use std::{io, net::SocketAddr, num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, info, warn};
 
 mod body;
@@ -65,42 +64,69 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
 ///
 /// Requests carry their peer's address as [`axum::extract::ConnectInfo`].
 pub async fn serve(listener: TcpListener, router: Router, settings: Settings, stop: Stop) -> Ended {
-    let graceful = GracefulShutdown::new();
-    let cut = CancellationToken::new();
     let slots = Arc::new(Semaphore::new(settings.max_connections.get() as usize));
+    let floor =
+        Floor { router, idle: settings.idle_timeout, stop, cut: CancellationToken::new(), tasks: TaskTracker::new() };
     loop {
         let next = async {
             // Taken first: a connection that has no slot is not accepted. The semaphore is never closed.
             let slot = Arc::clone(&slots).acquire_owned().await;
-            (slot, accept(&listener).await)
+            (slot.ok(), accept(&listener).await)
         };
-        let (slot, (stream, peer)) = tokio::select! {
-            next = next => next,
-            () = stop.drain.cancelled() => break,
-        };
+        tokio::select! {
+            (slot, (stream, peer)) = next => floor.take(stream, peer, slot),
+            () = floor.stop.drain.cancelled() => break,
+        }
+    }
+    for (stream, peer) in queued(listener) {
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { break };
+        floor.take(stream, peer, Some(slot));
+    }
+    info!(connections = floor.tasks.len(), "draining");
+    floor.tasks.close();
+    tokio::select! {
+        () = floor.tasks.wait() => return Ended::Drained,
+        () = time::sleep(settings.drain) => {}
+        () = floor.stop.now.cancelled() => {}
+    }
+    let connections = floor.tasks.len();
+    warn!(connections, "cutting what is left");
+    floor.cut.cancel();
+    floor.tasks.wait().await;
+    Ended::Cut { connections }
+}
+
+/// Where connections are served.
+struct Floor {
+    router: Router,
+    idle: Duration,
+    stop: Stop,
+    cut: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Floor {
+    fn take(&self, stream: TcpStream, peer: SocketAddr, slot: Option<OwnedSemaphorePermit>) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "cannot set TCP_NODELAY");
         }
-        let connection = connection::serve(stream, peer, router.clone(), settings.idle_timeout, graceful.watcher());
-        let cut = cut.clone();
-        tokio::spawn(async move {
+        let connection = connection::serve(stream, peer, self.router.clone(), self.idle, self.stop.drain.clone());
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
             cut.run_until_cancelled(connection).await;
             drop(slot);
         });
     }
-    drop(listener);
-    info!(connections = graceful.count(), "draining");
-    let mut drained = pin!(graceful.shutdown());
-    tokio::select! {
-        () = &mut drained => return Ended::Drained,
-        () = time::sleep(settings.drain) => {}
-        () = stop.now.cancelled() => {}
-    }
-    let connections = settings.max_connections.get() as usize - slots.available_permits();
-    warn!(connections, "cutting what is left");
-    cut.cancel();
-    drained.await;
-    Ended::Cut { connections }
+}
+
+/// Closes the listener and gives out what is in the kernel's queue: they are connected, and may have sent a request.
+fn queued(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+    let listener = listener.into_std().ok();
+    std::iter::from_fn(move || {
+        let (stream, peer) = listener.as_ref()?.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    })
 }
 
 /// The next connection. Errors are logged and outlived: they concern one peer, or pass when files are closed.
@@ -188,6 +214,36 @@ mod tests {
         TcpStream::connect(server.address).await.expect_err("a new connection was taken");
         let answer = finish(&mut client).await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("abc"), "{answer}");
+        assert_eq!(server.ended.await.unwrap(), Ended::Drained);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_on_its_way_when_draining_begins_is_answered() {
+        let server = start(LONG, 10).await;
+        let mut kept = begin(server.address).await;
+        kept.write_all(b"abc").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"abc") {
+            answer.push(kept.read_u8().await.unwrap());
+        }
+        let mut accepted = TcpStream::connect(server.address).await.unwrap();
+        // They are accepted one after the other.
+        let mut busy = begin(server.address).await;
+        // The server cannot see this one before it is asked to stop: nobody waits in between.
+        let queued = std::net::TcpStream::connect(server.address).unwrap();
+        queued.set_nonblocking(true).unwrap();
+        let mut queued = TcpStream::from_std(queued).unwrap();
+        server.stop.ask();
+
+        let request = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
+        for client in [&mut kept, &mut accepted, &mut queued] {
+            client.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("abc"), "{answer}");
+            assert!(answer.contains("connection: close"), "the next request would be lost: {answer}");
+        }
+        finish(&mut busy).await;
         assert_eq!(server.ended.await.unwrap(), Ended::Drained);
     }
 

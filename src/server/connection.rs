@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     io::{self, IoSlice},
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -12,19 +12,21 @@ use std::{
 
 use axum::{Router, body::Body, extract::ConnectInfo};
 use hyper::{
-    Request, Response,
+    Request, Response, Version,
     body::Incoming,
+    header::{CONNECTION, HeaderValue},
     service::{Service, service_fn},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::Watcher},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
@@ -36,20 +38,24 @@ use super::{
 /// holds unread bytes resets it, and the peer may lose the answer.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// How long a request may be on its way to a connection that was there when draining began. One that finds it closed is
+/// lost, and a balancer cannot send a write again.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// The most bytes that a connection keeps for itself, either way. Also the longest head of a request.
 const BUFFER: usize = 32 * 1024;
 /// How much a peer may send ahead over HTTP/2 of what is taken from it.
 const WINDOW: u32 = 256 * 1024;
 
 /// Serves a connection until it ends, stalls, or was told to drain and has.
-pub(super) async fn serve<I>(io: I, peer: SocketAddr, router: Router, idle: Duration, drain: Watcher)
+pub(super) async fn serve<I>(io: I, peer: SocketAddr, router: Router, idle: Duration, drain: CancellationToken)
 where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let pulse = Pulse::new();
     let io = TokioIo::new(Watched { io, pulse: Arc::clone(&pulse), linger: None });
     let router = TowerToHyperService::new(router);
-    let service = service_fn(|request| answer(&router, request, peer, idle, Arc::clone(&pulse)));
+    let service = service_fn(|request| answer(&router, request, peer, idle, Arc::clone(&pulse), drain.clone()));
 
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // `half_close`: a client that sends its request and closes its writing side still gets its answer, and hyper
@@ -62,13 +68,31 @@ where
         .initial_connection_window_size(WINDOW)
         .max_send_buf_size(BUFFER);
 
-    tokio::select! {
-        result = drain.watch(builder.serve_connection(io, service)) => {
-            if let Err(error) = result {
-                debug!(%peer, error, "connection failed");
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut leave = pin!(async {
+        drain.cancelled().await;
+        sleep(LAST_CALL).await;
+    });
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            // What has arrived is read before anything is closed.
+            biased;
+            result = &mut connection => {
+                if let Err(error) = result {
+                    debug!(%peer, error, "connection failed");
+                }
+                return;
+            }
+            () = pulse.stalled(idle) => {
+                debug!(%peer, "connection stalled");
+                return;
+            }
+            () = &mut leave, if !leaving => {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
             }
         }
-        () = pulse.stalled(idle) => debug!(%peer, "connection stalled"),
     }
 }
 
@@ -79,13 +103,19 @@ fn answer(
     peer: SocketAddr,
     idle: Duration,
     pulse: Arc<Pulse>,
+    drain: CancellationToken,
 ) -> impl Future<Output = Result<Response<Sent>, Infallible>> + use<> {
     let work = pulse.work();
+    let may_close = request.version() < Version::HTTP_2;
     request.extensions_mut().insert(ConnectInfo(peer));
     let answer = router.call(request.map(|body| Body::new(Received::new(body, Arc::clone(&pulse), idle))));
     async move {
-        let response = answer.await?;
+        let mut response = answer.await?;
         drop(work);
+        if drain.is_cancelled() && may_close {
+            // So that no request follows.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(response.map(|body| Sent::new(body, pulse)))
     }
 }
@@ -165,7 +195,6 @@ mod tests {
     use futures_util::stream;
     use http_body_util::{BodyExt, Empty};
     use hyper::client::conn::http2;
-    use hyper_util::server::graceful::GracefulShutdown;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         task::JoinHandle,
@@ -185,14 +214,8 @@ mod tests {
     /// they jump as soon as everybody waits.
     fn connect(router: Router) -> (DuplexStream, JoinHandle<()>) {
         let (client, io) = duplex(PIPE);
-        // The watcher stays silent, since what it watches lives as long as the task.
-        let graceful = GracefulShutdown::new();
-        let watcher = graceful.watcher();
         let peer = SocketAddr::from(([192, 0, 2, 1], 4242));
-        let served = tokio::spawn(async move {
-            serve(io, peer, router, IDLE, watcher).await;
-            drop(graceful);
-        });
+        let served = tokio::spawn(serve(io, peer, router, IDLE, CancellationToken::new()));
         (client, served)
     }
 
