@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The balancers of deploy/, each in front of two registries on one directory: what is pushed through one comes back, bytes
-# pass while they arrive, both registries get requests, and no reader notices that one of them is killed.
+# pass while they arrive, both registries get requests, no client of nginx and HAProxy notices that they are replaced one
+# after the other, and no reader that one of them is killed.
 #
 #   tests/balancer.sh
 #
@@ -39,6 +40,12 @@ main() {
     grep '"method":"PATCH"' "$work/replica-0.log" "$work/replica-1.log"
     for replica in 0 1; do (($(grep -c '"path":"/v2/' "$work/replica-$replica.log") > 2)); done
     passes_while_it_arrives
+
+    # Caddy fails what it streams when it is reloaded, and also when the first registry that it asks refuses.
+    if [[ $balancer != caddy ]]; then
+      step "no client behind $balancer notices that the registries are replaced one after the other"
+      replaced_under_load "$balancer"
+    fi
 
     step "no reader behind $balancer notices that a registry is killed, and pushes go on"
     kill -KILL "${replicas[1]}"
@@ -104,6 +111,55 @@ passes_while_it_arrives() {
   exec 4>&-
   wait "$sender"
   rm "$work/body"
+}
+
+# Clients that repeat nothing push and pull while each registry in turn is asked to stop, and started again.
+replaced_under_load() {
+  local client clients=() replica
+  rm -f "$work"/{enough,refused}
+  for client in {1..4}; do
+    client_works "$client" &
+    clients+=($!)
+  done
+  for replica in "${!replicas[@]}"; do
+    [[ $1 != nginx ]] || nginx_takes "$replica" down
+    kill -TERM "${replicas[replica]}"
+    wait "${replicas[replica]}"
+    start_registry "${ports[replica]}" "$data" "$work/again-$replica.log" --log-format json
+    replicas[replica]=$registry_pid
+    [[ $1 != nginx ]] || nginx_takes "$replica"
+    until grep -q '"path":"/v2/' "$work/again-$replica.log"; do wait_for "$balancer_pid"; done
+  done
+  touch "$work/enough"
+  wait "${clients[@]}"
+  [[ ! -e $work/refused ]]
+}
+
+# HAProxy repeats what was refused. nginx does so for reads only, and is told before a registry stops: nginx_takes N [down].
+nginx_takes() {
+  local worker workers
+  sed -Ei "s/(server 127.0.0.1:${ports[$1]})( down)?/\1${2+ $2}/" "$work/nginx.conf"
+  workers=$(ps -o pid= --ppid "$balancer_pid")
+  kill -HUP "$balancer_pid"
+  for worker in $workers; do
+    while kill -0 "$worker"; do wait_for "$balancer_pid"; done
+  done
+}
+
+client_works() {
+  local round digest location
+  for ((round = 1; ; round++)); do
+    head -c 100K /dev/urandom >"$work/blob-$1"
+    digest=sha256:$(sha256sum "$work/blob-$1" | cut -d ' ' -f 1)
+    {
+      location=$(curl -fsS -X POST -D - -o "$work/none-$1" "http://$addr/v2/load/blobs/uploads/" |
+        tr -d '\r' | sed -n 's/^location: //ip') &&
+        curl -fsS -X PATCH -H 'Content-Type: application/octet-stream' -T "$work/blob-$1" "http://$addr$location" &&
+        curl -fsS -X PUT "http://$addr$location?digest=$digest" &&
+        curl -fsS "http://$addr/v2/load/blobs/$digest" | cmp - "$work/blob-$1"
+    } || touch "$work/refused"
+    [[ ! -e $work/enough ]] || return 0
+  done
 }
 
 # A moment, as long as PID runs and patience lasts.
