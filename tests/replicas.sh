@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Three replicas on a real MinIO, which die, race, are torn from it and starved: tests/replicas.sh [ARGUMENT OF THE TEST…]
+# Three replicas on a real MinIO, which die, race, collect, are torn from it and starved: tests/replicas.sh [ARGUMENT OF THE TEST…]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/lib.sh

@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::StreamExt;
 use marina_distribution::store::{
-    Span, Store,
+    Entry, Span, Store,
     s3::{Credentials, S3Settings, S3Store},
 };
 use tokio::runtime::Builder;
@@ -28,6 +28,7 @@ use crate::{
 pub(crate) struct Fleet {
     /// Where the replicas reach the store.
     store: SocketAddr,
+    setup: Setup,
     pub(crate) replicas: Vec<Replica>,
     balancer: Balancer,
 }
@@ -38,14 +39,23 @@ pub(crate) struct Replica {
     pub(crate) address: SocketAddr,
 }
 
-/// How far the clocks of the replicas are off.
-const CLOCKS: [Option<&str>; 3] = [Some("-1h"), Some("+1h"), None];
+/// How the replicas run.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup {
+    /// How far the clock of each is off.
+    pub(crate) clocks: [Option<&'static str>; 3],
+    pub(crate) options: &'static [&'static str],
+}
 
 impl Fleet {
     pub(crate) fn start(store: SocketAddr) -> Self {
-        let replicas: Vec<_> = (0..CLOCKS.len()).map(|number| Replica::start(store, number)).collect();
+        Self::start_as(store, Setup { clocks: [Some("-1h"), Some("+1h"), None], options: &[] })
+    }
+
+    pub(crate) fn start_as(store: SocketAddr, setup: Setup) -> Self {
+        let replicas: Vec<_> = (0..setup.clocks.len()).map(|number| Replica::start(store, setup, number)).collect();
         let balancer = Balancer::start(replicas.iter().map(|replica| replica.address).collect());
-        Self { store, replicas, balancer }
+        Self { store, setup, replicas, balancer }
     }
 
     /// Of the balancer.
@@ -63,7 +73,7 @@ impl Fleet {
 
     /// Returns once it listens.
     pub(crate) fn start_again(&mut self, number: usize) {
-        self.replicas[number] = Replica::start(self.store, number);
+        self.replicas[number] = Replica::start(self.store, self.setup, number);
         self.balancer.replace(number, self.replicas[number].address);
     }
 
@@ -83,8 +93,8 @@ impl Fleet {
 }
 
 impl Replica {
-    fn start(store: SocketAddr, number: usize) -> Self {
-        let mut child = spawn(store, number);
+    fn start(store: SocketAddr, setup: Setup, number: usize) -> Self {
+        let mut child = spawn(store, setup, number);
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let (mut lines, mut line) = (String::new(), String::new());
         while !line.contains("\"listening\"") {
@@ -129,15 +139,27 @@ impl Drop for Replica {
     }
 }
 
-fn spawn(store: SocketAddr, number: usize) -> Child {
+fn spawn(store: SocketAddr, setup: Setup, number: usize) -> Child {
     let mut command = marina("serve", store);
-    command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).stderr(Stdio::piped());
-    if let Some(offset) = CLOCKS[number] {
-        let library = env::var("FAKETIME_LIBRARY").expect("FAKETIME_LIBRARY: where libfaketimeMT.so.1 is");
-        // What passes is the same for all: a process trusts its monotonic clock.
-        command.envs([("LD_PRELOAD", &*library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]);
+    command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(setup.options).stderr(Stdio::piped());
+    if let Some(offset) = setup.clocks[number] {
+        set_clock(&mut command, offset);
     }
     command.spawn().unwrap()
+}
+
+fn set_clock(command: &mut Command, offset: &str) {
+    let library = env::var("FAKETIME_LIBRARY").expect("FAKETIME_LIBRARY: where libfaketimeMT.so.1 is");
+    // What passes is the same for all: a process trusts its monotonic clock.
+    command.envs([("LD_PRELOAD", &*library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]);
+}
+
+/// One round of the collector, by the command and with its clock this far off.
+pub(crate) fn collect(store: SocketAddr, offset: &str) {
+    let mut command = marina("gc", store);
+    set_clock(command.arg("--once"), offset);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn marina(command: &str, store: SocketAddr) -> Command {
@@ -156,8 +178,13 @@ pub(crate) fn check(store: SocketAddr) {
     runtime.block_on(walk(store));
 }
 
-/// What nothing names is garbage that nobody would ever find.
-async fn walk(store: SocketAddr) {
+/// Everything in the bucket.
+pub(crate) fn objects(store: SocketAddr) -> Vec<Entry> {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { list(&*open(store).await, "").await })
+}
+
+async fn open(store: SocketAddr) -> Arc<dyn Store> {
     let settings = S3Settings {
         prefix: PREFIX.into(),
         endpoint: Some(format!("http://{store}")),
@@ -169,34 +196,39 @@ async fn walk(store: SocketAddr) {
         },
         ..S3Settings::new(BUCKET)
     };
-    let store: Arc<dyn Store> = Arc::new(S3Store::open(settings).await);
+    Arc::new(S3Store::open(settings).await)
+}
+
+async fn list(store: &dyn Store, prefix: &str) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let page = store.list(prefix, entries.last().map(|entry| &entry.key), 1000).await.unwrap();
+        if page.is_empty() {
+            return entries;
+        }
+        entries.extend(page);
+    }
+}
+
+/// What nothing names is garbage that nobody would ever find. Names are read in the order in which a collector at work
+/// hands them on.
+async fn walk(store: SocketAddr) {
+    let store = open(store).await;
     let mut named = Vec::new();
-    for prefix in ["blobs/", "uploads/", "pending/", "dropped/"] {
-        let mut after = None;
-        loop {
-            let page = store.list(prefix, after.as_ref(), 1000).await.unwrap();
-            for entry in &page {
-                // What the first bytes do not name, the rest does not: journals name their place before their tail.
-                if let Some(object) = store.open(&entry.key, Span::first(64 << 10)).await.unwrap() {
-                    let mut body = object.body.into_stream();
-                    while let Some(bytes) = body.next().await {
-                        named.extend_from_slice(&bytes.unwrap());
-                    }
-                    named.push(b'\n');
+    for prefix in ["blobs/", "uploads/", "pending/", "dropped/", "gc/bytes/"] {
+        for entry in list(&*store, prefix).await {
+            // What the first bytes do not name, the rest does not: journals name their place before their tail.
+            if let Some(object) = store.open(&entry.key, Span::first(64 << 10)).await.unwrap() {
+                let mut body = object.body.into_stream();
+                while let Some(bytes) = body.next().await {
+                    named.extend_from_slice(&bytes.unwrap());
                 }
+                named.push(b'\n');
             }
-            let Some(last) = page.last() else { break };
-            after = Some(last.key.clone());
         }
     }
     let named = String::from_utf8_lossy(&named);
-    let mut after = None;
-    while let Some(last) = {
-        let page = store.list("data/", after.as_ref(), 1000).await.unwrap();
-        let unnamed: Vec<_> = page.iter().filter(|entry| !named.contains(entry.key.as_str())).collect();
-        assert!(unnamed.is_empty(), "nothing leads to {unnamed:?}");
-        page.last().map(|entry| entry.key.clone())
-    } {
-        after = Some(last);
-    }
+    let data = list(&*store, "data/").await;
+    let unnamed: Vec<_> = data.iter().filter(|entry| !named.contains(entry.key.as_str())).collect();
+    assert!(unnamed.is_empty(), "nothing leads to {unnamed:?}");
 }

@@ -5,6 +5,7 @@
 //! they are not answered, as real clients do. One replica's clock is an hour behind, one's an hour ahead.
 //!
 //! `REPLICAS_ROUNDS` says how many deaths (200), `REPLICAS_SEED` in what order, `REPLICAS_LOGS` a directory for the logs.
+//! `COLLECT_SECS` says for how long the collector is under load (60).
 
 #![expect(
     clippy::unwrap_used,
@@ -15,6 +16,7 @@
 )]
 
 mod balancer;
+mod collect;
 mod deaths;
 mod fleet;
 mod large;
