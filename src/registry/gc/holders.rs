@@ -152,7 +152,13 @@ impl Collector {
         let mut ripe = Vec::new();
         for ((digest, nonce, why), (_, seen)) in work.rested.iter().zip(seen) {
             match &seen.state {
-                State::Absent | State::Gone { .. } => rest.unheld.push(*digest),
+                State::Absent => rest.unheld.push(*digest),
+                State::Gone { .. } => {
+                    // Perhaps taken by one that stopped before it could note the tombstone.
+                    let key = layout::holder(digest, repository).key().as_str().to_owned();
+                    work.tombstones.extend(seen.nonce().map(|nonce| (key, nonce)));
+                    rest.unheld.push(*digest);
+                }
                 State::Condemned(_) if seen.nonce() == Some(*nonce) => ripe.push((*digest, *why, seen)),
                 // Lifted since, and perhaps condemned by somebody else: to be looked at like any other.
                 State::Condemned(_) | State::Live(_) => drop(work.candidates.insert(*digest, *why)),
