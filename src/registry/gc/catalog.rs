@@ -21,7 +21,13 @@ impl Collector {
     ) -> Result<()> {
         let register = layout::catalog(repository);
         let mut seen = register.read(self.store()).await?;
-        let (State::Live(line) | State::Condemned(line)) = &seen.state else { return Ok(()) };
+        let (State::Live(line) | State::Condemned(line)) = &seen.state else {
+            // Perhaps taken by one that stopped before it could note this.
+            if let (State::Gone { .. }, Some(nonce)) = (&seen.state, seen.nonce()) {
+                tombstones.push((register.key().as_str().to_owned(), nonce));
+            }
+            return Ok(());
+        };
         if matches!(seen.state, State::Live(_)) {
             if self.is_in_use(repository).await? {
                 return Ok(());
