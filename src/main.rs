@@ -16,10 +16,7 @@ use bytes::Bytes;
 use marina_distribution::{
     config::{self, Action, Config, Invocation, StoreLocation},
     http::{self, Networks, Redirects},
-    oci::{Digest, Repository, Tag},
-    registry::{
-        self, Collected, Collector, DATA_KEYS, Event, Registry, Restored, SCRATCH_KEYS, Subject, Verdict, check,
-    },
+    registry::{self, Collected, Collector, DATA_KEYS, Event, Registry, SCRATCH_KEYS, Subject, Verdict, check},
     server::{self, Ended, Stop},
     store::{
         Store,
@@ -32,6 +29,8 @@ use marina_distribution::{
 };
 use tokio::{runtime::Runtime, time::Instant};
 use tracing::{info, warn};
+
+mod undo;
 
 /// It ran, and found or left something that is not right.
 const NOT_WELL: u8 = 1;
@@ -64,7 +63,8 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Action::Check => on_runtime(check(effective.config)),
         Action::Doctor { install_lifecycle } => on_runtime(doctor(effective.config, install_lifecycle)),
         Action::Gc { dry_run, full } => on_runtime(collect(effective.config, dry_run, full)),
-        Action::Restore { manifest } => on_runtime(restore(effective.config, manifest)),
+        Action::History { tag } => on_runtime(undo::history(effective.config, tag)),
+        Action::Restore { what, at } => on_runtime(undo::restore(effective.config, what, at)),
         Action::Explain { subject } => on_runtime(explain(effective.config, subject)),
         Action::Health => Ok(health(effective.config.listen)),
     }
@@ -245,24 +245,6 @@ async fn explain(config: Config, subject: String) -> Result<ExitCode, Box<dyn Er
     let verdict = open_over(&config, store).await?.explain(&subject, &mut tell).await?;
     told?;
     Ok(if verdict == Verdict::Needed { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) })
-}
-
-/// What was not there and is now.
-async fn restore(config: Config, manifest: String) -> Result<ExitCode, Box<dyn Error>> {
-    let expected = "expected NAME@DIGEST or NAME:TAG@DIGEST";
-    let (name, digest) = manifest.rsplit_once('@').ok_or(expected)?;
-    let (name, tag) = name.split_once(':').map_or((name, None), |(name, tag)| (name, Some(tag)));
-    let tag = tag.map(|tag| Tag::parse(tag).ok_or(expected)).transpose()?;
-    let (repository, digest) = (Repository::parse(name)?, Digest::parse(digest)?);
-    let registry = open_over(&config, open_existing_store(&config).await?).await?;
-    let Restored { manifests, tagged } = registry.restore(&repository, tag.as_ref(), &digest).await?;
-    registry.settle().await;
-    let mut out = io::stdout();
-    writeln!(out, "{manifests} manifests put back")?;
-    if let Some(tag) = tag.filter(|_| tagged) {
-        writeln!(out, "{repository}:{tag} points to {digest}")?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Where the rooms meet.

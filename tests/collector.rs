@@ -14,7 +14,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
-    registry::{Chunk, Clock, Collected, Collector, Error, PageRequest, Push, Registry, Restored, Settings, check},
+    registry::{
+        Chunk, Clock, Collected, Collector, Error, PageRequest, Push, Registry, Restored, Settings, Version, check,
+    },
     store::{Condition, Key, Store, memory::MemoryStore},
 };
 
@@ -306,15 +308,15 @@ async fn what_was_deleted_can_be_put_back_whole_for_a_week_by_any_replica() {
     world.hours(24 * 7 - 1).await;
     let replica = Registry::open_with(world.store.clone(), Settings::default(), world.clock.clone()).await.unwrap();
     let tag = Tag::parse("again").unwrap();
-    let restored = replica.restore(&repo("a"), Some(&tag), &index).await.unwrap();
-    assert_eq!(restored, Restored { manifests: 3, tagged: true });
+    let restored = replica.restore_tag(&repo("a"), &tag, Version::Digest(index)).await.unwrap();
+    assert_eq!(restored, Restored { digest: index, manifests: 3, tags: vec![tag.clone()] });
     let (head, _) = world.registry.manifest(&repo("a"), &Reference::Tag(tag.clone())).await.unwrap();
     assert_eq!(head.digest, index);
     let listed = world.registry.referrers(&repo("a"), &index, &[], &PageRequest::default()).await.unwrap();
     assert_eq!(listed.items.len(), 1, "its referrer came back with it");
     // Once more: there is nothing left to do.
-    let again = replica.restore(&repo("a"), Some(&tag), &index).await.unwrap();
-    assert_eq!(again, Restored { manifests: 0, tagged: false });
+    let again = replica.restore_tag(&repo("a"), &tag, Version::Digest(index)).await.unwrap();
+    assert_eq!(again, Restored { digest: index, manifests: 0, tags: Vec::new() });
     world.hours(24 * 12).await;
     assert!(world.holds("a", &blob).await, "and it stays");
     for digest in [index, child, referrer] {
@@ -329,8 +331,8 @@ async fn what_was_deleted_cannot_be_put_back_when_its_time_is_over() {
     let digest = world.push("a", "t", b"layer").await.unwrap();
     world.registry.delete_manifest(&repo("a"), &digest).await.unwrap();
     world.hours(24 * 7 + 1).await;
-    let refused = world.registry.restore(&repo("a"), None, &digest).await;
+    let refused = world.registry.restore_manifest(&repo("a"), &digest).await;
     assert!(matches!(refused, Err(Error::NotRestorable(_))), "{refused:?}");
     let unknown = Digest::of(Algorithm::Sha256, b"never");
-    assert!(matches!(world.registry.restore(&repo("a"), None, &unknown).await, Err(Error::NotRestorable(_))));
+    assert!(matches!(world.registry.restore_manifest(&repo("a"), &unknown).await, Err(Error::NotRestorable(_))));
 }

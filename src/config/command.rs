@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, path::Path, time::SystemTime};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
@@ -20,7 +20,7 @@ const ONCE: &str = "once";
 const DRY_RUN: &str = "dry_run";
 const FULL: &str = "full";
 const SUBJECT: &str = "subject";
-const MANIFEST: &str = "manifest";
+const AT: &str = "at";
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +35,10 @@ pub enum Action {
     Gc { dry_run: bool, full: bool },
     /// Say why something is there, or when it goes.
     Explain { subject: String },
-    /// Put back what was deleted.
-    Restore { manifest: String },
+    /// Say what a tag was, and since when.
+    History { tag: String },
+    /// Put back what was deleted, or what a tag was.
+    Restore { what: String, at: Option<SystemTime> },
     /// Ask the running server whether it is ready.
     Health,
     /// Print the configuration.
@@ -69,9 +71,12 @@ impl Invocation {
                 let subject = matches.get_one::<String>(SUBJECT).cloned().unwrap_or_default();
                 (Action::Explain { subject }, matches)
             }
+            Some(("history", matches)) => {
+                (Action::History { tag: matches.get_one(SUBJECT).cloned().unwrap_or_default() }, matches)
+            }
             Some(("restore", matches)) => {
-                let manifest = matches.get_one::<String>(MANIFEST).cloned().unwrap_or_default();
-                (Action::Restore { manifest }, matches)
+                let what = matches.get_one::<String>(SUBJECT).cloned().unwrap_or_default();
+                (Action::Restore { what, at: matches.get_one(AT).copied() }, matches)
             }
             Some(("health", matches)) => (Action::Health, matches),
             Some(("config", matches)) => (Action::Config, matches),
@@ -99,7 +104,11 @@ fn command() -> Command {
             "explain",
             "Say who refers to something and what keeps it: exits with 0 if something does, 1 if not, 2 if it failed",
         ),
-        ("restore", "Put a manifest back that was deleted, with what it names: exits with 0 if it is there, 2 if not"),
+        ("history", "Say what a tag was, since when and by whom, the latest change first"),
+        (
+            "restore",
+            "Put back what was deleted, with what it names, or what a tag was: exits with 0 if it is there, 2 if not",
+        ),
         ("health", "Ask the server that runs at --listen whether it is ready: exits with 0 if so, else 1"),
         ("config", "Print the configuration as a file, and where each value came from"),
     ];
@@ -115,9 +124,13 @@ fn command() -> Command {
             let help = "What: DIGEST, NAME:TAG or NAME@DIGEST";
             explain.arg(Arg::new(SUBJECT).value_name("WHAT").required(true).help(help))
         })
+        .mut_subcommand("history", |history| {
+            history.arg(Arg::new(SUBJECT).value_name("TAG").required(true).help("Of what: NAME:TAG"))
+        })
         .mut_subcommand("restore", |restore| {
-            let help = "Which: NAME@DIGEST, or NAME:TAG@DIGEST to point a tag to it";
-            restore.arg(Arg::new(MANIFEST).value_name("MANIFEST").required(true).help(help))
+            let help =
+                "NAME:TAG, what it was before or --at a time; NAME:TAG@DIGEST; NAME@DIGEST, with the tags it had";
+            restore.arg(Arg::new(SUBJECT).value_name("WHAT").required(true).help(help)).arg(at())
         })
         .next_help_heading("Settings")
         .args(SETTINGS.iter().copied().map(flag))
@@ -136,6 +149,14 @@ fn install_lifecycle() -> Arg {
         .long(kebab(INSTALL_LIFECYCLE))
         .action(ArgAction::SetTrue)
         .help("Add a rule to the bucket that drops what abandoned uploads leave, if there is none")
+}
+
+fn at() -> Arg {
+    Arg::new(AT)
+        .long(AT)
+        .value_name("TIME")
+        .value_parser(|text: &str| humantime::parse_rfc3339_weak(text))
+        .help("What a tag was then, such as 2026-01-31T12:00:00Z")
 }
 
 fn ways_to_collect() -> [Arg; 3] {

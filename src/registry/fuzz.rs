@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     blob::{Holder, Record},
     gc,
+    history::Change,
     layout::{self, Named},
     manifest::StoredManifest,
     pending::{Dropped, PendingBlob, PendingManifest},
@@ -39,6 +40,7 @@ pub(crate) fn key(input: &[u8]) {
         Named::PendingBlob(digest) => layout::pending_blobs(digest),
         Named::PendingManifest(repository) => layout::pending_manifests(repository),
         Named::Dropped(repository) => layout::dropped_of(repository),
+        Named::History(repository, tag, id) => layout::history(repository, tag, *id).to_string(),
         Named::Condemned(repository) => layout::condemned_of(repository),
         Named::Unheld => layout::UNHELD.to_owned(),
         Named::Bytes => layout::BYTES.to_owned(),
@@ -75,6 +77,7 @@ pub(crate) fn register(input: &[u8]) {
     entry::<PendingBlob>(input);
     entry::<PendingManifest>(input);
     entry::<Dropped>(input);
+    entry::<Change>(input);
     entry::<gc::Condemned>(input);
     entry::<gc::Unheld>(input);
     entry::<gc::Bytes>(input);

@@ -45,6 +45,7 @@ mod bytes;
 mod catalog;
 mod event;
 mod full;
+mod history;
 mod holders;
 mod look;
 mod outlook;
@@ -79,16 +80,19 @@ pub struct Collected {
     pub strays: u64,
     /// Tombstones removed.
     pub tombstones: u64,
+    /// Lines of the history of tags that were too old.
+    pub history: u64,
     /// What a reference in flight keeps for now.
     pub waiting: u64,
 }
 
 impl fmt::Display for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { expired, condemned, lifted, holders, blobs, bytes, strays, tombstones, waiting } = self;
+        let Self { expired, condemned, lifted, holders, blobs, bytes, strays, tombstones, history, waiting } = self;
         write!(f, "{} sessions and {} references expired, ", expired.sessions, expired.references)?;
         write!(f, "{condemned} holders condemned, {lifted} lifted, {holders} taken, {waiting} waiting, ")?;
-        write!(f, "{blobs} blobs of {bytes} bytes and {strays} strays deleted, {tombstones} tombstones removed")
+        write!(f, "{blobs} blobs of {bytes} bytes and {strays} strays deleted, ")?;
+        write!(f, "{tombstones} tombstones and {history} lines of history removed")
     }
 }
 
@@ -194,6 +198,7 @@ impl Collector {
         while let Some(due) = self.next_due(&mut pages).await? {
             go_on(self.remove_tombstones(&due, &mut told).await, &layout::TOMBSTONES)?;
         }
+        self.collect_history(&mut told.done).await?;
         Ok(told.done)
     }
 

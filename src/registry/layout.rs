@@ -17,6 +17,7 @@
 //! | `pending/<alg>/<hh>/<hex>.<id>` | write-once | a blob reference in flight |
 //! | `pending/manifests/<repo>/<id>` | write-once | a manifest push in flight |
 //! | `dropped/<repo>/<id>` | write-once | a reference taken away: work for the collector |
+//! | `history/<day>.<repo>/<tag>!<id>` | write-once | a change of a tag, the latest of a day first |
 //! | `gc/condemned/<repo>/<id>` | write-once | holders that the collector has condemned |
 //! | `gc/unheld/<id>` | write-once | blobs that perhaps no repository holds any more |
 //! | `gc/bytes/<id>` | write-once | bytes about to be deleted |
@@ -30,7 +31,8 @@
 //! `/`-prefix of another, and every list that must be ordered is one level deep. `_` cannot start a name component.
 //!
 //! The ids of references in flight and of the collector's entries begin with the time at which they are due, so that a
-//! list tells what there is to be done ([`due`]).
+//! list tells what there is to be done ([`due`]). Days are counted from the epoch, so that the oldest changes of all tags
+//! are listed first.
 
 use uuid::Uuid;
 
@@ -60,6 +62,7 @@ pub(crate) const UPLOADS: &str = "uploads/";
 pub(crate) const PENDING_BLOBS: [&str; 2] = ["pending/sha256/", "pending/sha512/"];
 pub(crate) const PENDING_MANIFESTS: &str = "pending/manifests/";
 pub(crate) const DROPPED: &str = "dropped/";
+pub(crate) const HISTORY: &str = "history/";
 pub(crate) const CONDEMNED: &str = "gc/condemned/";
 pub(crate) const UNHELD: &str = "gc/unheld/";
 pub(crate) const BYTES: &str = "gc/bytes/";
@@ -69,6 +72,8 @@ pub(crate) const TOMBSTONES: &str = "gc/tombstones/";
 const RECORD: &str = "_";
 /// The leaf of the register that ends a session. Sorts before every sequence number.
 const END: &str = "!end";
+/// Between a tag and what is its own. It is in no tag, and sorts before all that is.
+const OF_TAG: char = '!';
 /// The length of the text of a session's or any other id.
 const ID_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
 
@@ -174,6 +179,20 @@ pub(crate) fn dropped_of(repository: &Repository) -> String {
     format!("{DROPPED}{}/", flat(repository))
 }
 
+pub(crate) fn history(repository: &Repository, tag: &Tag, id: Uuid) -> Key {
+    key(format!("{}{id}", history_of(repository, tag, day(nonce::milliseconds_of(id)))))
+}
+
+/// The prefix of a tag's changes on one day.
+pub(crate) fn history_of(repository: &Repository, tag: &Tag, day: u64) -> String {
+    format!("{HISTORY}{day:07}.{}/{tag}{OF_TAG}", flat(repository))
+}
+
+/// The day of a time, counted from the epoch.
+pub(crate) fn day(milliseconds: u64) -> u64 {
+    milliseconds / (24 * 60 * 60 * 1000)
+}
+
 pub(crate) fn condemned(repository: &Repository, id: Uuid) -> Key {
     key(format!("{}{id}", condemned_of(repository)))
 }
@@ -224,6 +243,7 @@ pub(crate) enum Named {
     PendingBlob(Digest),
     PendingManifest(Repository),
     Dropped(Repository),
+    History(Repository, Tag, Uuid),
     Condemned(Repository),
     Unheld,
     Bytes,
@@ -272,6 +292,11 @@ pub(crate) fn parse(key: &Key) -> Option<Named> {
             (pending_blob(&digest, id(leaf)?) == *key).then_some(Named::PendingBlob(digest))
         }
         ["dropped", repo, leaf] => id(leaf).and(Some(Named::Dropped(unflat(repo)?))),
+        ["history", folder, leaf] => {
+            let ((_, repo), (tag, leaf)) = (folder.split_once('.')?, leaf.split_once(OF_TAG)?);
+            let (repository, tag, id) = (unflat(repo)?, Tag::parse(tag)?, id(leaf)?);
+            (history(&repository, &tag, id) == *key).then_some(Named::History(repository, tag, id))
+        }
         ["gc", "condemned", repo, leaf] => id(leaf).and(Some(Named::Condemned(unflat(repo)?))),
         ["gc", "unheld", leaf] => id(leaf).and(Some(Named::Unheld)),
         ["gc", "bytes", leaf] => id(leaf).and(Some(Named::Bytes)),

@@ -21,7 +21,11 @@
 //! live already. This order is what lets an expiry ([`Registry::expire`]) shut out a writer that stalled, with no clock in the
 //! argument: it leaves a fresh tombstone where the writer expects nothing, and the writer loses.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -40,6 +44,7 @@ mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod gc;
+mod history;
 mod layout;
 pub(crate) mod manifest;
 mod nonce;
@@ -59,11 +64,12 @@ pub use error::{Error, Result};
 pub use expire::Expired;
 pub use explain::{Subject, Verdict};
 pub use gc::{Collected, Collector, Event, InFlight, Waiting, Walked, Why};
+pub use history::{Change, on_behalf_of};
 pub use layout::{DATA as DATA_KEYS, SCRATCH as SCRATCH_KEYS};
 pub use manifest::{ManifestHead, Push, Pushed, TagCondition};
 pub use session::SessionId;
 pub use tag::{Page, PageRequest};
-pub use undo::Restored;
+pub use undo::{Restored, Version};
 pub use upload::{ByteStream, Chunk, Progress, Torn, Whole};
 
 /// How a registry behaves. Limits that no operator needs to turn are constants where they apply.
@@ -75,7 +81,8 @@ pub struct Settings {
     pub upload_expiry: Duration,
     /// How long what was pushed is kept although nothing refers to it.
     pub grace: Duration,
-    /// How long a manifest that was deleted can be put back, with all that it names.
+    /// How long a manifest that was deleted can be put back, with all that it names, and how long it is known what a tag
+    /// was. Zero: nothing is kept for that, and no history is written.
     pub undelete: Duration,
     /// How long a tombstone stays at least. Far above `publish_deadline`.
     pub tombstones: Duration,
@@ -109,6 +116,8 @@ pub struct Registry {
     sessions: upload::Hints,
     descriptors: referrers::Cache,
     manifests: manifest::Cache,
+    /// When a tag was last changed here, in milliseconds since the epoch.
+    last_change: AtomicU64,
     tasks: TaskTracker,
 }
 
@@ -138,6 +147,7 @@ impl Registry {
             sessions: upload::Hints::default(),
             descriptors: referrers::Cache::default(),
             manifests: manifest::Cache::default(),
+            last_change: AtomicU64::default(),
             tasks: TaskTracker::new(),
             store,
             settings,
@@ -190,7 +200,7 @@ impl Registry {
 
     /// Runs a request to its end, also when the client that asked for it goes away.
     async fn run<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        match self.tasks.spawn(work).await {
+        match self.tasks.spawn(history::by_the_same(work)).await {
             Ok(done) => done,
             Err(failed) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -199,12 +209,12 @@ impl Registry {
         }
     }
 
-    /// Removes a reference in flight that has done its work, off the request's path. If that fails, it expires.
-    fn drop_later(&self, pending: Key) {
+    /// Removes an entry that has done its work, off the request's path. If that fails, it expires.
+    fn drop_later(&self, entry: Key) {
         let store = Arc::clone(&self.store);
         self.tasks.spawn(async move {
-            if let Err(error) = store.delete(&pending).await {
-                tracing::debug!(key = %pending, %error, "a reference in flight stays until it expires");
+            if let Err(error) = store.delete(&entry).await {
+                tracing::debug!(key = %entry, %error, "an entry stays until it expires");
             }
         });
     }

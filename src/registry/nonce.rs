@@ -60,6 +60,22 @@ pub(crate) fn time_of(id: Uuid) -> u64 {
     id.get_timestamp().map_or(0, |time| time.to_unix().0)
 }
 
+/// An id that has never been used before and that begins with a time counted down, in milliseconds since the epoch: a list
+/// begins with the latest.
+pub(crate) fn latest_first_id(milliseconds: u64) -> Uuid {
+    let countdown = LAST_MILLISECOND.saturating_sub(milliseconds);
+    uuid::Builder::from_unix_timestamp_millis(countdown, &random()).into_uuid()
+}
+
+/// The time that [`latest_first_id`] was given.
+pub(crate) fn milliseconds_of(id: Uuid) -> u64 {
+    let (seconds, nanoseconds) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());
+    LAST_MILLISECOND.saturating_sub(seconds * 1000 + u64::from(nanoseconds) / 1_000_000)
+}
+
+/// The last that an id has room for: in the year 10889.
+const LAST_MILLISECOND: u64 = (1 << 48) - 1;
+
 /// Random bytes from the operating system. On Linux that cannot fail once the system has booted; where it does, no
 /// promise of this registry can be kept, so it stops.
 #[expect(clippy::expect_used, reason = "without randomness names would be reused, and data lost")]

@@ -80,7 +80,7 @@ impl Registry {
             // The collector learns of it first. If we stop here it finds the tag where it was.
             Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store(), 0).await?;
             deadline.check()?;
-            match register.bury(self.store(), &seen, true).await? {
+            match self.change_tag(repository, tag, &seen, None).await? {
                 Written::Done(_) => return Ok(()),
                 Written::Lost(_) => deadline.again().await?,
                 // Perhaps it was gone and is another by now; one delete does not take two.

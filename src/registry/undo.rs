@@ -1,4 +1,4 @@
-//! Putting back what was deleted: an ordinary push, of what the dropped entries say.
+//! Putting back what was deleted or overwritten: an ordinary push, of what the history and the dropped entries say.
 //!
 //! A manifest that was deleted is kept in its dropped entry until that is due, and the collector leaves alone what it
 //! names. It is put back by the way in which it came: with a reference in flight, and a look at all that it needs. So
@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -22,13 +23,24 @@ use crate::{
     store::Key,
 };
 
+/// What a tag is to be again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// What it was last, other than what it is.
+    Before,
+    /// What it was then.
+    At(SystemTime),
+    Digest(Digest),
+}
+
 /// What was put back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restored {
+    pub digest: Digest,
     /// How many manifests were not there: this one, its children, and their referrers.
     pub manifests: usize,
-    /// Whether the tag pointed elsewhere, or nowhere.
-    pub tagged: bool,
+    /// The tags that point to it again.
+    pub tags: Vec<Tag>,
 }
 
 /// The manifests of a repository that can be put back, each as it was deleted last.
@@ -38,6 +50,7 @@ struct Trash(HashMap<Digest, Deleted>);
 struct Deleted {
     entry: Key,
     at: u64,
+    tags: Vec<Tag>,
     subject: Option<Digest>,
 }
 
@@ -56,28 +69,103 @@ enum Step {
 
 /// How many dropped entries are read side by side: each may be as large as a manifest.
 const READS: usize = 4;
+/// How many changes of a tag are read at a time.
+const CHANGES: usize = 100;
 
 impl Registry {
-    /// Puts a manifest back that was deleted, with what it names and the referrers that went with it, and points a tag to
-    /// it, if one is given. A tag that somebody else changes meanwhile is theirs.
-    pub async fn restore(
+    /// Points a tag to what it was, and puts that back if it is not there. A tag that somebody else changes meanwhile is
+    /// theirs.
+    pub async fn restore_tag(
         self: &Arc<Self>,
         repository: &Repository,
-        tag: Option<&Tag>,
-        digest: &Digest,
+        tag: &Tag,
+        version: Version,
     ) -> Result<Restored> {
-        let now = match tag {
-            Some(tag) => layout::tag(repository, tag).read(self.store()).await?.live().map(|target| target.digest),
-            None => None,
+        let now = layout::tag(repository, tag).read(self.store()).await?.live().map(|target| target.digest);
+        let digest = match version {
+            Version::Digest(digest) => digest,
+            Version::Before => self.before(repository, tag, now).await?,
+            Version::At(then) => self.at(repository, tag, now, then).await?,
         };
         let trash = self.trash(repository).await?;
-        let (found, manifests) = self.put_back(repository, digest, &trash).await?;
-        let tag = tag.filter(|_| now != Some(*digest));
-        if let Some(tag) = tag {
-            let condition = now.map_or(TagCondition::Absent, TagCondition::Is);
+        let (found, manifests) = self.put_back(repository, &digest, &trash).await?;
+        let condition = now.map_or(TagCondition::Absent, TagCondition::Is);
+        let mut tags = Vec::new();
+        if now != Some(digest) {
             self.push_again(repository, &found, Some((tag, condition))).await?;
+            tags.push(tag.clone());
         }
-        Ok(Restored { manifests, tagged: tag.is_some() })
+        Ok(Restored { digest, manifests, tags })
+    }
+
+    /// Puts a manifest back that was deleted, and the tags that went with it, unless they have been set since.
+    pub async fn restore_manifest(self: &Arc<Self>, repository: &Repository, digest: &Digest) -> Result<Restored> {
+        let trash = self.trash(repository).await?;
+        let (found, manifests) = self.put_back(repository, digest, &trash).await?;
+        let mut tags = Vec::new();
+        if let Some(deleted) = trash.0.get(digest) {
+            for tag in &deleted.tags {
+                if self.went_with(repository, tag, digest, deleted).await? {
+                    match self.push_again(repository, &found, Some((tag, TagCondition::Absent))).await {
+                        Ok(()) => tags.push(tag.clone()),
+                        Err(Error::TagConditionFailed) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(Restored { digest: *digest, manifests, tags })
+    }
+
+    /// Back from what it is, change by change. A line that leads elsewhere is of a change that did not happen.
+    async fn before(&self, repository: &Repository, tag: &Tag, now: Option<Digest>) -> Result<Digest> {
+        let (mut was, mut last) = (now, None);
+        loop {
+            let changes = self.changes_after(repository, tag, last, CHANGES).await?;
+            for change in &changes {
+                if digest_of(change.to.as_ref()) == was {
+                    was = digest_of(change.from.as_ref());
+                    if let Some(before) = was.filter(|was| Some(*was) != now) {
+                        return Ok(before);
+                    }
+                }
+            }
+            last =
+                Some(changes.last().ok_or_else(|| unknown(format!("nothing is known of what {tag} was before")))?.id);
+        }
+    }
+
+    async fn at(&self, repository: &Repository, tag: &Tag, now: Option<Digest>, then: SystemTime) -> Result<Digest> {
+        let begins = SystemTime::UNIX_EPOCH + Duration::from_millis(self.history_begins());
+        if then < begins {
+            return Err(unknown(format!("what {tag} was then is not known any more")));
+        }
+        // Back from what it is, change by change.
+        let (mut was, mut last) = (now, None);
+        'back: loop {
+            let changes = self.changes_after(repository, tag, last, CHANGES).await?;
+            for change in &changes {
+                if change.at() <= then {
+                    was = digest_of(change.to.as_ref());
+                    break 'back;
+                }
+                was = digest_of(change.from.as_ref());
+            }
+            let Some(change) = changes.last() else { break };
+            last = Some(change.id);
+        }
+        was.ok_or_else(|| unknown(format!("{tag} was not there then")))
+    }
+
+    /// Whether the tag pointed to the manifest when that was deleted, and has not been set since.
+    async fn went_with(&self, repository: &Repository, tag: &Tag, digest: &Digest, deleted: &Deleted) -> Result<bool> {
+        let latest = self.changes_after(repository, tag, None, 1).await?;
+        // A delete announces itself anew each time that something comes between, and takes tags down each time.
+        let since = deleted.at.saturating_sub(self.settings.publish_deadline.as_secs());
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(since);
+        Ok(latest.iter().any(|change| {
+            change.to.is_none() && digest_of(change.from.as_ref()) == Some(*digest) && change.at() >= since
+        }))
     }
 
     /// Puts a manifest back with what it names and with the referrers that went with it or after it, children first.
@@ -175,9 +263,9 @@ impl Registry {
             let mut reads = stream::iter(reads).buffered(READS);
             while let Some(read) = reads.next().await {
                 let (entry, Some(Dropped { at, what, .. })) = read? else { continue };
-                if let DroppedWhat::Manifest { digest, subject, .. } = what {
+                if let DroppedWhat::Manifest { digest, tags, subject, .. } = what {
                     // Listed by their times: the last one stays.
-                    trash.0.insert(digest, Deleted { entry, at, subject });
+                    trash.0.insert(digest, Deleted { entry, at, tags, subject });
                 }
             }
         }
@@ -204,6 +292,10 @@ impl Found {
         });
         Ok(children.collect())
     }
+}
+
+fn digest_of(head: Option<&ManifestHead>) -> Option<Digest> {
+    head.map(|head| head.digest)
 }
 
 fn unknown(why: String) -> Error {

@@ -26,8 +26,9 @@ const CRATES: [(&[&str], &[&str]); 2] =
     [(&["axum", "hyper", "http_body"], &["src/http/", "src/server", "src/main.rs"]), (&["aws_"], &["src/store/s3"])];
 
 /// How keys begin, and the one file that says so.
-const KEYS: [&str; 10] =
-    ["blobs/", "catalog/", "data/", "doctor/", "dropped/", "fleet/", "gc/", "pending/", "repos/", "uploads/"];
+const KEYS: [&str; 11] = [
+    "blobs/", "catalog/", "data/", "doctor/", "dropped/", "fleet/", "gc/", "history/", "pending/", "repos/", "uploads/",
+];
 const LAYOUT: &str = "src/registry/layout.rs";
 
 /// The most lines of a file, tests not counted.

@@ -233,6 +233,10 @@ impl Told {
         if verb == "list" && walks.contains(&key) {
             return work.await;
         }
+        // Lines of a history are written beside a tag, and no step reads them.
+        if key.starts_with("history/") {
+            return work.await;
+        }
         let step = (verb, kind_of(key));
         self.calls.lock().unwrap().push((Instant::now(), step));
         tokio::time::sleep(Duration::from_secs(1)).await;

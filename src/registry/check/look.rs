@@ -11,6 +11,7 @@ use crate::{
         PARALLEL,
         blob::{Holder, Record},
         gc::{Bytes as DoomedBytes, Condemned, Lease, Tombstones, Unheld},
+        history::Change,
         layout::{self, Named},
         manifest::StoredManifest,
         pages::Pages,
@@ -110,6 +111,7 @@ impl Look {
                 self.counted = Counted::Dropped;
                 self.entry(bytes, |entry: &Dropped| entry.repository == repository);
             }
+            Named::History(..) => self.entry(bytes, |_: &Change| true),
             Named::Condemned(_) => self.entry(bytes, |_: &Condemned| true),
             Named::Unheld => self.entry(bytes, |_: &Unheld| true),
             Named::Bytes => self.entry(bytes, |_: &DoomedBytes| true),

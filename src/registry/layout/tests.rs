@@ -21,6 +21,7 @@ proptest! {
         seq: u64,
     ) {
         let (session, tag) = (SessionId::parse(&fresh_id().to_string()).unwrap(), Tag::parse(&tag).unwrap());
+        let change = nonce::latest_first_id(seq % (1 << 48));
         let entry = Named::Referrer { repository: name.clone(), subject: one, referrer: other };
         for (key, named) in [
             (data(session, None), Named::Data),
@@ -28,7 +29,8 @@ proptest! {
             (record(&one).key().clone(), Named::Record(one)),
             (holder(&one, &name).key().clone(), Named::Holder(one, name.clone())),
             (manifest(&name, &one).key().clone(), Named::Manifest(name.clone(), one)),
-            (super::tag(&name, &tag).key().clone(), Named::Tag(name.clone(), tag)),
+            (super::tag(&name, &tag).key().clone(), Named::Tag(name.clone(), tag.clone())),
+            (history(&name, &tag, change), Named::History(name.clone(), tag, change)),
             (referrer(&name, &one, &other).key().clone(), entry),
             (catalog(&name).key().clone(), Named::Catalog(name.clone())),
             (journal(session, seq), Named::Journal(session, seq)),

@@ -18,7 +18,7 @@ use crate::{
 
 /// What goes with the manifest, as it was read.
 struct Hanging {
-    tags: Vec<(Register<TagTarget>, Seen<TagTarget>)>,
+    tags: Vec<(Tag, Seen<TagTarget>)>,
     entry: Option<(Register<Descriptor>, Seen<Descriptor>)>,
 }
 
@@ -70,7 +70,9 @@ impl Registry {
         let hanging = self.read_hanging(repository, digest, manifest).await?;
         // Unchanged since before those reads: then every push whose tags could point here has named them where we read
         // them, or will lose against what we write below.
-        if !register.read(self.store()).await?.is_same(seen) || !self.take_down(digest, hanging, deadline).await? {
+        if !register.read(self.store()).await?.is_same(seen)
+            || !self.take_down(repository, digest, hanging, deadline).await?
+        {
             return Ok(false);
         }
         deadline.check()?;
@@ -90,14 +92,17 @@ impl Registry {
             manifest.links.tags.clone()
         };
         let tags = stream::iter(named)
-            .map(|tag| layout::tag(repository, &tag))
-            .map(|register| async move { register.read(self.store()).await.map(|seen| (register, seen)) })
+            .map(|tag| async move {
+                let seen = layout::tag(repository, &tag).read(self.store()).await?;
+                Ok::<_, Error>((tag, seen))
+            })
             .buffered(PARALLEL)
             .try_collect();
         let entry = async {
             let Some(subject) = &manifest.links.subject else { return Ok(None) };
             let register = layout::referrer(repository, subject, digest);
-            register.read(self.store()).await.map(|seen| Some((register, seen)))
+            let seen = register.read(self.store()).await?;
+            Ok(Some((register, seen)))
         };
         let (tags, entry) = try_join(tags, entry).await?;
         Ok(Hanging { tags, entry })
@@ -105,21 +110,29 @@ impl Registry {
 
     /// Takes down what points to the manifest, and leaves a new content where a push under way expects what we read.
     /// `false`: something changed; read again.
-    async fn take_down(&self, digest: &Digest, hanging: Hanging, deadline: &Deadline) -> Result<bool> {
+    async fn take_down(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        hanging: Hanging,
+        deadline: &Deadline,
+    ) -> Result<bool> {
         deadline.check()?;
         let tags = stream::iter(hanging.tags)
-            .map(|(register, seen)| async move {
+            .map(|(tag, seen)| async move {
                 match &seen.state {
                     // Points elsewhere: it stays, but a push that read it before must not move it here any more.
-                    State::Live(target) if target.digest != *digest => register.refresh(self.store(), &seen).await,
-                    _ => register.bury(self.store(), &seen, true).await.map(|written| written.is_done()),
+                    State::Live(target) if target.digest != *digest => {
+                        Ok(layout::tag(repository, &tag).refresh(self.store(), &seen).await?)
+                    }
+                    _ => self.change_tag(repository, &tag, &seen, None).await.map(|written| written.is_done()),
                 }
             })
             .buffer_unordered(PARALLEL)
             .try_fold(true, |all, done| async move { Ok(all && done) });
         let entry = async {
             let Some((register, seen)) = hanging.entry else { return Ok(true) };
-            register.bury(self.store(), &seen, true).await.map(|written| written.is_done())
+            Ok(register.bury(self.store(), &seen, true).await?.is_done())
         };
         let (tags, entry) = try_join(tags, entry).await?;
         Ok(tags && entry)

@@ -54,7 +54,8 @@ pub(crate) struct Links {
 }
 
 /// What a manifest is, without its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ManifestHead {
     pub digest: Digest,
     pub media_type: String,

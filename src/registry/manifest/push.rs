@@ -290,7 +290,7 @@ impl Registry {
         deadline: &Deadline,
     ) -> Result<(Tag, TagSet)> {
         deadline.check()?;
-        let written = layout::tag(&job.repository, tag).publish(self.store(), seen, &job.tag_target()).await?;
+        let written = self.change_tag(&job.repository, tag, seen, Some(&job.tag_target())).await?;
         Ok((tag.clone(), job.judge(seen, written)?))
     }
 }

@@ -1,0 +1,76 @@
+//! The commands that say what a tag was, and put back what was deleted.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+    time::SystemTime,
+};
+
+use marina_distribution::{
+    config::Config,
+    oci::{Digest, Repository, Tag},
+    registry::{Change, PageRequest, Restored, Version, on_behalf_of},
+};
+
+use super::{open_existing_store, open_over};
+
+/// One line a change.
+pub(super) async fn history(config: Config, tag: String) -> Result<ExitCode, Box<dyn Error>> {
+    let (name, tag) = tag.split_once(':').ok_or("expected NAME:TAG")?;
+    let (repository, tag) = (Repository::parse(name)?, Tag::parse(tag).ok_or("expected NAME:TAG")?);
+    let registry = open_over(&config, open_existing_store(&config).await?).await?;
+    let mut out = io::stdout();
+    let mut page = PageRequest::default();
+    loop {
+        let listed = registry.history(&repository, &tag, &page).await?;
+        for change in &listed.items {
+            writeln!(out, "{}", line(change))?;
+        }
+        match listed.items.last() {
+            Some(change) if listed.more => page.last = Some(change.id.to_string()),
+            _ => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// What was not there and is now.
+pub(super) async fn restore(config: Config, what: String, at: Option<SystemTime>) -> Result<ExitCode, Box<dyn Error>> {
+    let expected = "expected NAME:TAG, NAME:TAG@DIGEST or NAME@DIGEST";
+    let (name, digest) = what.rsplit_once('@').map_or((what.as_str(), None), |(name, digest)| (name, Some(digest)));
+    let (name, tag) = name.split_once(':').map_or((name, None), |(name, tag)| (name, Some(tag)));
+    let tag = tag.map(|tag| Tag::parse(tag).ok_or(expected)).transpose()?;
+    let (repository, digest) = (Repository::parse(name)?, digest.map(Digest::parse).transpose()?);
+    let registry = open_over(&config, open_existing_store(&config).await?).await?;
+    let restoring = async {
+        match (tag, digest, at) {
+            (Some(tag), None, None) => Ok(registry.restore_tag(&repository, &tag, Version::Before).await?),
+            (Some(tag), None, Some(at)) => Ok(registry.restore_tag(&repository, &tag, Version::At(at)).await?),
+            (Some(tag), Some(digest), None) => {
+                Ok(registry.restore_tag(&repository, &tag, Version::Digest(digest)).await?)
+            }
+            (None, Some(digest), None) => Ok(registry.restore_manifest(&repository, &digest).await?),
+            (None, None, _) | (_, Some(_), Some(_)) => Err::<_, Box<dyn Error>>(expected.into()),
+        }
+    };
+    let Restored { digest, manifests, tags } = on_behalf_of(Some("restore".into()), restoring).await?;
+    registry.settle().await;
+    let mut out = io::stdout();
+    writeln!(out, "{manifests} manifests put back")?;
+    for tag in tags {
+        writeln!(out, "{repository}:{tag} points to {digest}")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line(change: &Change) -> String {
+    let at = humantime::format_rfc3339_millis(change.at());
+    let what = match (&change.from, &change.to) {
+        (None, Some(to)) => format!("set to {}", to.digest),
+        (Some(from), Some(to)) => format!("moved from {} to {}", from.digest, to.digest),
+        (Some(from), None) => format!("deleted, was {}", from.digest),
+        (None, None) => "unchanged".to_owned(),
+    };
+    let by = change.by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("{at} {what}{by}")
+}
