@@ -31,6 +31,7 @@ fn spelt(route: &Route) -> Option<String> {
         Route::Blob(name, digest) => format!("/v2/{name}/blobs/{}", digest.ok()?),
         Route::Manifest(name, reference) => format!("/v2/{name}/manifests/{}", reference.as_ref().ok()?),
         Route::Tags(name) => format!("/v2/{name}/tags/list"),
+        Route::History(name, tag) => format!("/v2/{name}/_marina/tags/{}/history", tag.as_ref()?),
         Route::Referrers(name, digest) => format!("/v2/{name}/referrers/{}", digest.ok()?),
     })
 }

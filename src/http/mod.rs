@@ -30,7 +30,7 @@ use self::{
     query::Query,
     route::Route,
 };
-use crate::registry::Registry;
+use crate::registry::{Registry, on_behalf_of};
 
 mod access;
 mod blobs;
@@ -108,7 +108,8 @@ async fn serve(State(service): State<Service>, request: Request) -> Response {
             return opening::put_off(&route?, &head.method);
         };
         let call = Call { registry, peer, query: Query::parse(head.uri.query()), headers: head.headers, body };
-        dispatch(route?, head.method, call, &service.settings).await
+        let by = peer.map(|peer| peer.to_string().into());
+        on_behalf_of(by, dispatch(route?, head.method, call, &service.settings)).await
     };
     let answering = answering.instrument(tracing::info_span!("request", %id));
     let answer = AssertUnwindSafe(answering).catch_unwind().await.unwrap_or_else(|_| Err(Failure::panicked()));
@@ -134,6 +135,9 @@ async fn dispatch(route: Route, method: Method, call: Call, settings: &Settings)
         (Route::Extensions, Method::GET | Method::HEAD) => json(r#"{"extensions":[]}"#),
         (Route::Catalog, Method::GET | Method::HEAD) => catalog::list(call).await,
         (Route::Tags(repository), Method::GET | Method::HEAD) => tags::list(call, repository).await,
+        (Route::History(repository, tag), Method::GET | Method::HEAD) => {
+            tags::history(call, repository, tags::held(tag)?).await
+        }
         (Route::Referrers(repository, subject), Method::GET | Method::HEAD) => {
             referrers::list(call, repository, subject).await
         }

@@ -3,7 +3,7 @@
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    oci::{Digest, DigestError, NameError, Reference, ReferenceError, Repository},
+    oci::{Digest, DigestError, NameError, Reference, ReferenceError, Repository, Tag},
     registry::SessionId,
 };
 
@@ -32,6 +32,8 @@ pub(super) enum Route {
     Manifest(Repository, Result<Reference, ReferenceError>),
     /// `/v2/<name>/tags/list`
     Tags(Repository),
+    /// `/v2/<name>/_marina/tags/<tag>/history`
+    History(Repository, Option<Tag>),
     /// `/v2/<name>/referrers/<digest>`
     Referrers(Repository, Result<Digest, DigestError>),
 }
@@ -58,6 +60,9 @@ impl Route {
             ["", "v2"] => Self::Ping,
             ["", "v2", "_catalog"] => Self::Catalog,
             ["", "v2", "_oci", "ext", "discover"] => Self::Extensions,
+            ["", "v2", name @ .., "_marina", "tags", tag, "history"] => {
+                Self::History(repository(name)?, Tag::parse(tag))
+            }
             ["", "v2", name @ .., "tags", "list"] => Self::Tags(repository(name)?),
             ["", "v2", name @ .., "blobs", "uploads"] => Self::Uploads(repository(name)?),
             ["", "v2", name @ .., "blobs", digest] => Self::Blob(repository(name)?, Digest::parse(digest)),
@@ -84,6 +89,7 @@ impl Route {
             | Self::Catalog
             | Self::Extensions
             | Self::Tags(_)
+            | Self::History(..)
             | Self::Blob(..)
             | Self::Referrers(..) => "GET, HEAD",
         }
@@ -117,6 +123,8 @@ mod tests {
                 ("blobs/uploads", Route::Uploads(repository())),
                 ("blobs/uploads/", Route::Uploads(repository())),
                 ("blobs/uploads/x", Route::Upload(repository(), None)),
+                ("_marina/tags/list/history", Route::History(repository(), Tag::parse("list"))),
+                ("_marina/tags/referrers/history", Route::History(repository(), Tag::parse("referrers"))),
                 (&format!("blobs/{DIGEST}"), Route::Blob(repository(), digest)),
                 (&format!("referrers/{DIGEST}"), Route::Referrers(repository(), digest)),
                 ("manifests/list", Route::Manifest(repository(), Reference::parse("list"))),

@@ -208,3 +208,44 @@ async fn the_catalog_lists_repositories_in_the_order_of_their_bytes() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_history_of_a_tag_is_told_the_latest_change_first_and_page_by_page() {
+    everywhere(async |server| {
+        let url = "/v2/deep/er/_marina/tags/t/history";
+        server.get(url).await.refuses(404, "NAME_UNKNOWN");
+        let one = image(&[]).to_string();
+        let other = image(&[]).to_string() + "\n";
+        server.push_blob("deep/er", "{}").await;
+        for bytes in [&one, &other] {
+            server.put_manifest("deep/er", "t", OCI_MANIFEST, bytes).await.is(201);
+        }
+        server.delete("/v2/deep/er/manifests/t").await.is(202);
+        server.get("/v2/deep/er/_marina/tags/u/history").await.refuses(404, "MANIFEST_UNKNOWN");
+        server.get("/v2/deep/er/_marina/tags/.no/history").await.refuses(404, "MANIFEST_UNKNOWN");
+        server.post(url).await.refuses(405, "UNSUPPORTED").has("allow", "GET, HEAD");
+
+        let reply = server.replica().await.get(url).await;
+        let told = reply.is(200).has("content-type", "application/json").lacks("link").json();
+        assert_eq!((&told["name"], &told["tag"]), (&json!("deep/er"), &json!("t")));
+        let steps = |told: &serde_json::Value| -> Vec<_> {
+            let changes = told["history"].as_array().unwrap().iter();
+            changes.map(|it| [it["from"]["digest"].clone(), it["to"]["digest"].clone()]).collect()
+        };
+        let (one, other) = (json!(sha256(&one)), json!(sha256(&other)));
+        let expected = [[other.clone(), json!(null)], [one.clone(), other], [json!(null), one]];
+        assert_eq!(steps(&told), expected);
+        let latest = &told["history"][0];
+        assert_eq!((&latest["by"], &latest["from"]["mediaType"]), (&json!("127.0.0.1"), &json!(OCI_MANIFEST)));
+        assert!(latest["at"].as_str().unwrap().ends_with('Z'), "{latest}");
+
+        let first = server.get(&format!("{url}?n=2")).await;
+        let last = told["history"][1]["id"].as_str().unwrap();
+        first.is(200).has("link", &format!("<{url}?n=2&last={last}>; rel=\"next\""));
+        assert_eq!(steps(&first.json()), expected[..2]);
+        let rest = server.get(&format!("{url}?n=2&last={last}")).await;
+        rest.is(200).lacks("link");
+        assert_eq!(steps(&rest.json()), expected[2..]);
+    })
+    .await;
+}

@@ -171,6 +171,27 @@ fn restore_puts_back_what_was_deleted_and_says_what_it_did() {
     assert_eq!(said, format!("1 manifests put back\na:t points to {manifest}\n"));
     assert!(done.status.success());
     assert_eq!(server.send("GET", "/v2/a/manifests/t", "", b"").status, 200);
+
+    let (next, _) = push(&server, "t", b"another");
+    let history = |what: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_marina-distribution"));
+        command.args(["history", what, "--data-dir"]).arg(data).output().unwrap()
+    };
+    let told = String::from_utf8(history("a:t").stdout).unwrap();
+    let told: Vec<_> = told.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    let expected = [
+        format!("moved from {manifest} to {next} by 127.0.0.1"),
+        format!("set to {manifest} by restore"),
+        format!("deleted, was {manifest} by 127.0.0.1"),
+        format!("set to {manifest} by 127.0.0.1"),
+    ];
+    assert_eq!(told, expected);
+    assert!(restore("a:t").status.success());
+    let back = server.send("GET", "/v2/a/manifests/t", "", b"");
+    assert_eq!(Digest::of(Algorithm::Sha256, &back.body), manifest);
+    assert_eq!(history("a:never").status.code(), Some(2));
+    assert_eq!(history("a").status.code(), Some(2));
+
     let never = restore(&format!("a@{}", Digest::of(Algorithm::Sha256, b"never")));
     assert_eq!(never.status.code(), Some(2));
     assert!(String::from_utf8(never.stderr).unwrap().contains("neither in a nor among what can be put back"));
