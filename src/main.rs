@@ -113,11 +113,11 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
 fn http_settings(config: &Config) -> http::Settings {
     let redirects = Redirects {
         clients: Networks::new(config.redirect.0.iter().copied()),
-        proxies: Networks::new(config.trusted_proxies.0.iter().copied()),
         min_size: config.redirect_min_size.as_u64(),
         life: config.redirect_ttl.0,
     };
-    http::Settings { redirects, ..http::Settings::default() }
+    let proxies = Networks::new(config.trusted_proxies.0.iter().copied());
+    http::Settings { redirects, proxies, ..http::Settings::default() }
 }
 
 /// One line for each finding, then what was counted.

@@ -46,7 +46,7 @@ pub(super) async fn get(
         return not_modified(&blob);
     }
     let answer = answer_range(conditional::range(&call.headers, &digest), blob.size);
-    if let Some(away) = redirects.offer(&call.registry, (call.peer, &call.headers), &blob, &answer).await? {
+    if let Some(away) = redirects.offer(&call.registry, (call.client, &call.headers), &blob, &answer).await? {
         return Ok(away);
     }
     match answer {

@@ -66,11 +66,13 @@ pub struct Settings {
     pub deletes: bool,
     /// Who fetches blobs from the store itself.
     pub redirects: Redirects,
+    /// Proxies that may say for whom they ask.
+    pub proxies: Networks,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { deletes: true, redirects: Redirects::default() }
+        Self { deletes: true, redirects: Redirects::default(), proxies: Networks::default() }
     }
 }
 
@@ -88,8 +90,8 @@ struct Service {
 /// What a handler has to work with: one request, its body not yet begun.
 struct Call {
     registry: Arc<Registry>,
-    /// Who sent it: the client, or a proxy.
-    peer: Option<IpAddr>,
+    /// Who sent it, as far as that is known: a proxy that is not trusted speaks for itself.
+    client: Option<IpAddr>,
     headers: HeaderMap,
     query: Query,
     body: Incoming,
@@ -102,13 +104,14 @@ async fn serve(State(service): State<Service>, request: Request) -> Response {
     let body = Incoming::new(body, &head.headers);
     let route = Route::parse(head.uri.path());
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip());
+    let client = peer.and_then(|peer| networks::client(peer, &head.headers, &service.settings.proxies));
 
     let answering = async {
         let Some(registry) = service.opening.registry().cloned() else {
             return opening::put_off(&route?, &head.method);
         };
-        let call = Call { registry, peer, query: Query::parse(head.uri.query()), headers: head.headers, body };
-        let by = peer.map(|peer| peer.to_string().into());
+        let call = Call { registry, client, query: Query::parse(head.uri.query()), headers: head.headers, body };
+        let by = client.map(|client| client.to_string().into());
         on_behalf_of(by, dispatch(route?, head.method, call, &service.settings)).await
     };
     let answering = answering.instrument(tracing::info_span!("request", %id));

@@ -9,11 +9,7 @@ use axum::{
     response::Response,
 };
 
-use super::{
-    CONTENT_DIGEST, empty,
-    error::Failure,
-    networks::{self, Networks},
-};
+use super::{CONTENT_DIGEST, empty, error::Failure, networks::Networks};
 use crate::{
     oci::{Digest, RangeAnswer},
     registry::{Blob, Registry},
@@ -24,8 +20,6 @@ use crate::{
 pub struct Redirects {
     /// Clients that reach the store.
     pub clients: Networks,
-    /// Proxies that may say for whom they ask.
-    pub proxies: Networks,
     /// Below this many bytes, asking twice takes longer than having them passed on.
     pub min_size: u64,
     /// How long a URL is valid. A download that has begun goes on.
@@ -37,12 +31,11 @@ impl Redirects {
     pub(super) async fn offer(
         &self,
         registry: &Registry,
-        (peer, headers): (Option<IpAddr>, &HeaderMap),
+        (client, headers): (Option<IpAddr>, &HeaderMap),
         blob: &Blob,
         answer: &RangeAnswer,
     ) -> Result<Option<Response>, Failure> {
         let length = store_would_send(headers, blob, answer).unwrap_or_default();
-        let client = peer.and_then(|peer| networks::client(peer, headers, &self.proxies));
         if length < self.min_size.max(1) || !client.is_some_and(|client| self.clients.contain(client)) {
             return Ok(None);
         }

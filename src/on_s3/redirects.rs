@@ -50,14 +50,15 @@ impl Answer {
 fn redirects() -> Redirects {
     Redirects {
         clients: Networks::new([("10.0.0.0/8".parse().unwrap(), true)]),
-        proxies: Networks::new([("172.16.0.0/16".parse().unwrap(), true)]),
         min_size: 10,
         life: Duration::from_mins(20),
     }
 }
 
 async fn send(client: &Client, redirects: Redirects, from: [u8; 4], request: Builder) -> Answer {
-    let router = http::router(Arc::clone(&client.registry), http::Settings { redirects, ..http::Settings::default() });
+    let proxies = Networks::new([("172.16.0.0/16".parse().unwrap(), true)]);
+    let settings = http::Settings { redirects, proxies, ..http::Settings::default() };
+    let router = http::router(Arc::clone(&client.registry), settings);
     let peer = ConnectInfo(SocketAddr::from((from, 4242)));
     let request = request.extension(peer).body(Body::empty()).unwrap();
     let (head, body) = TowerToHyperService::new(router).call(request).await.unwrap().into_parts();

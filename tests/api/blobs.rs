@@ -1,5 +1,7 @@
 //! Pulling, mounting and deleting blobs: sections 7, 11 and 16 of the requirements.
 
+use marina_distribution::http;
+
 use super::support::{
     Server, Settings, directory_store, everywhere, everywhere_with, files,
     images::{BLAKE3, EMPTY, NOWHERE, bytes, sha256, sha512},
@@ -352,7 +354,8 @@ async fn a_blob_may_be_deleted_while_a_manifest_names_it() {
 // DEL-5, ERR-3
 #[tokio::test]
 async fn a_registry_that_does_not_delete_says_so() {
-    let settings = Settings { deletes: false, ..Settings::default() };
+    let settings =
+        Settings { http: http::Settings { deletes: false, ..http::Settings::default() }, ..Settings::default() };
     everywhere_with(settings, async |server| {
         server.push_image("a", "latest", "layer").await;
         for (path, allow) in [

@@ -1,11 +1,12 @@
 //! The lists of tags and of repositories: sections 14 and 17 of the requirements.
 
+use marina_distribution::http;
 use serde_json::json;
 
 use super::support::{
-    Server, everywhere,
+    Server, Settings, everywhere,
     images::{OCI_MANIFEST, digest, image, sha256},
-    in_memory,
+    in_memory, memory,
 };
 
 /// A repository of an image under each of these tags.
@@ -248,4 +249,18 @@ async fn the_history_of_a_tag_is_told_the_latest_change_first_and_page_by_page()
         assert_eq!(steps(&rest.json()), expected[2..]);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_history_names_the_client_behind_a_proxy_that_is_trusted() {
+    let loopback = http::Networks::new([("127.0.0.0/8".parse().unwrap(), true)]);
+    for (proxies, by) in [(loopback, "192.0.2.7"), (http::Networks::default(), "127.0.0.1")] {
+        let http = http::Settings { proxies, ..http::Settings::default() };
+        let server = Server::start(memory(), Settings { http, ..Settings::default() }).await;
+        server.push_blob("a", "{}").await;
+        let push = server.put("/v2/a/manifests/t").header("content-type", OCI_MANIFEST);
+        push.header("x-forwarded-for", "203.0.113.9, 192.0.2.7").body(image(&[]).to_string()).await.is(201);
+        let told = server.get("/v2/a/_marina/tags/t/history").await.json();
+        assert_eq!(told["history"][0]["by"], json!(by));
+    }
 }

@@ -32,13 +32,12 @@ pub(crate) use raw::Raw;
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) idle_timeout: Duration,
-    pub(crate) deletes: bool,
-    pub(crate) redirects: http::Redirects,
+    pub(crate) http: http::Settings,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { idle_timeout: Duration::from_mins(1), deletes: true, redirects: http::Redirects::default() }
+        Self { idle_timeout: Duration::from_mins(1), http: http::Settings::default() }
     }
 }
 
@@ -94,8 +93,7 @@ impl Server {
         let registry = Registry::open(Arc::clone(&store), registry::Settings::default()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let http = http::Settings { deletes: settings.deletes, redirects: settings.redirects.clone() };
-        let router = http::router(registry, http);
+        let router = http::router(registry, settings.http.clone());
         let kept = server::Settings {
             idle_timeout: settings.idle_timeout,
             drain: Duration::ZERO,
