@@ -3,6 +3,8 @@
 # Sourced, never run, with the working directory at the root of the clone.
 
 readonly CONFORMANCE=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111
+# The suite before it was rewritten, with its last change: v1.1.1 has the same in a folder that is no module there.
+readonly CONFORMANCE_1_1=github.com/opencontainers/distribution-spec/conformance@v0.0.0-20231101194043-f2182352d4cc
 readonly CRANE=github.com/google/go-containerregistry/cmd/crane@v0.22.1
 readonly ORAS=oras.land/oras/cmd/oras@v1.3.6
 readonly MINIO=github.com/minio/minio@v0.0.0-20250907161309-07c3a429bfed
@@ -34,6 +36,18 @@ go_tool() {
     command -v go >/dev/null || die "$name is built with Go, which is not installed: https://go.dev/doc/install"
     GOBIN=$TOOLS CGO_ENABLED=0 go install "$module"
     mv "$TOOLS/$name" "$TOOLS/$name-$version"
+  fi
+  ln -sfn "$name-$version" "$TOOLS/$name"
+}
+
+# A program that is the tests of a module.
+go_tests() {
+  local module=$1 name=$2 version=${1##*@} folder
+  if [[ ! -x $TOOLS/$name-$version ]]; then
+    command -v go >/dev/null || die "$name is built with Go, which is not installed: https://go.dev/doc/install"
+    folder=$(go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    mkdir -p "$TOOLS"
+    (cd "$folder" && CGO_ENABLED=0 go test -c -o "$TOOLS/$name-$version")
   fi
   ln -sfn "$name-$version" "$TOOLS/$name"
 }
