@@ -139,6 +139,7 @@ async fn a_blob_that_nothing_ever_referred_to_goes_after_its_grace_and_its_rest(
     assert_eq!(world.keys().await, ["fleet/session-key"], "nothing is left");
 }
 
+// DEL-7
 #[tokio::test(start_paused = true)]
 async fn an_image_stays_however_long_and_goes_with_its_manifest() {
     let world = World::new().await;
@@ -154,6 +155,7 @@ async fn an_image_stays_however_long_and_goes_with_its_manifest() {
     assert_eq!(world.keys().await, ["fleet/session-key"], "nothing is left");
 }
 
+// DEL-7
 #[tokio::test(start_paused = true)]
 async fn a_blob_that_another_manifest_or_repository_needs_stays() {
     let world = World::new().await;
