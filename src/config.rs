@@ -99,6 +99,8 @@ settings! {
     single_writer: bool, "BOOL", "false";
     /// Accept manifests that name blobs or manifests which the repository does not hold
     allow_missing_references: bool, "BOOL", "false";
+    /// Let clients delete tags, manifests and blobs
+    deletes: bool, "BOOL", "true";
     /// How long an unfinished upload is kept after its last chunk
     upload_expiry: Duration, "TIME", "24h";
     /// Collect what nothing needs any more, in the background; with false only `gc` does

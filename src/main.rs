@@ -117,7 +117,7 @@ fn http_settings(config: &Config) -> http::Settings {
         life: config.redirect_ttl.0,
     };
     let proxies = Networks::new(config.trusted_proxies.0.iter().copied());
-    http::Settings { redirects, proxies, ..http::Settings::default() }
+    http::Settings { deletes: config.deletes, redirects, proxies }
 }
 
 /// One line for each finding, then what was counted.

@@ -98,11 +98,11 @@ impl Drop for Server {
 
 /// Sends a request and reads until the server closes the connection.
 fn ask(client: TcpStream) -> String {
-    ask_for(client, "/")
+    ask_for(client, "GET /")
 }
 
-fn ask_for(mut client: TcpStream, path: &str) -> String {
-    write!(client, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
+fn ask_for(mut client: TcpStream, what: &str) -> String {
+    write!(client, "{what} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     answer
@@ -227,7 +227,7 @@ fn a_server_starts_before_its_store_and_puts_requests_off_until_it_comes() {
     let first_line: serde_json::Value = serde_json::from_str(&line).unwrap();
     let address = first_line["address"].as_str().unwrap().parse().unwrap();
     let server = Server { child, address, log, first_line, _dir: dir };
-    let answer = |path| ask_for(server.connect(), path);
+    let answer = |path| ask_for(server.connect(), &format!("GET {path}"));
     assert!(answer("/livez").starts_with("HTTP/1.1 200 "));
     assert!(answer("/v2/").starts_with("HTTP/1.1 200 "));
     for path in ["/readyz", "/v2/a/tags/list", "/v2/a/manifests/latest"] {
@@ -296,6 +296,15 @@ fn the_first_line_says_version_address_and_directory() {
     assert_eq!(server.first_line["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(server.first_line["store"], "./registry-data");
     assert_ne!(server.address.port(), 0);
+}
+
+// DEL-5, ERR-3
+#[test]
+fn a_server_told_not_to_let_clients_delete_says_that_it_does_not() {
+    let tag = "DELETE /v2/a/manifests/latest";
+    let asked = |arguments: &[&str]| ask_for(Server::start(arguments).connect(), tag);
+    assert!(asked(&["--deletes=false"]).starts_with("HTTP/1.1 405 "));
+    assert!(asked(&[]).starts_with("HTTP/1.1 404 "));
 }
 
 #[test]
