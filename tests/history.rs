@@ -174,6 +174,19 @@ async fn a_history_is_read_page_by_page_over_any_number_of_days() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_that_a_client_made_up_costs_no_more_lists_than_a_history_has_days() {
+    let world = World::new().await;
+    push(&world.registry, &["t"], "a").await;
+    let store = Arc::new(Faulty::new(world.store.clone(), |_: &Call| Fault::None));
+    let registry = Registry::open_with(store.clone(), Settings::default(), world.clock.clone()).await.unwrap();
+    // Its time counts down: the first of all ids is the last of all times.
+    let last = Some("00000000-0000-7000-8000-000000000000".to_owned());
+    let listed = registry.history(&repository(), &named("t"), &PageRequest { n: None, last }).await.unwrap();
+    assert_eq!(listed.items.len(), 1);
+    assert!(store.calls().iter().filter(|call| call.verb == Verb::List).count() <= 9);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_asks_for_what_never_was_is_told_what_is_missing() {
     let world = World::new().await;
     let ask = async |tag: &str| world.registry.history(&repository(), &named(tag), &PageRequest::default()).await;

@@ -137,8 +137,9 @@ impl Registry {
     ) -> Result<Vec<Change>> {
         let begins = self.history_begins();
         let last_day = last.map(|last| layout::day(milliseconds_of(last)));
-        // The clock of another replica may be ahead of ours, and have begun a day.
-        let latest_day = last_day.unwrap_or_else(|| layout::day(self.milliseconds()) + 1);
+        // The clock of another replica may be ahead of ours, and have begun a day. What a client makes up may be ahead of all.
+        let tomorrow = layout::day(self.milliseconds()) + 1;
+        let latest_day = last_day.unwrap_or(tomorrow).min(tomorrow);
         let after = last.map(|last| layout::history(repository, tag, last));
         let lists = (layout::day(begins)..=latest_day).rev().map(|day| {
             let after = after.as_ref().filter(|_| Some(day) == last_day);
