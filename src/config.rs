@@ -75,6 +75,8 @@ settings! {
     s3_path_style: Automatic, "WHEN", "auto";
     /// URL under which clients reach the S3 store; empty: the same
     s3_public_endpoint: Optional<String>, "URL", "";
+    /// PEM file of authorities that may sign the certificate of the S3 store, beside those that the system trusts
+    s3_ca_file: Optional<PathBuf>, "FILE", "";
     /// Access key; empty: the usual chain of environment, profile, web identity, container and instance
     s3_access_key_id: Optional<String>, "ID", "";
     /// File that holds the secret of the access key

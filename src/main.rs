@@ -24,7 +24,7 @@ use marina_distribution::{
         fs::FsStore,
         overlay::Overlay,
         paced::Paced,
-        s3::{Credentials, Encryption, S3Settings, S3Store, StorageClass, Unreliable},
+        s3::{Authorities, Credentials, Encryption, S3Settings, S3Store, StorageClass, Unreliable},
     },
 };
 use tokio::{runtime::Runtime, time::Instant};
@@ -294,7 +294,15 @@ fn bucket_settings(config: &Config, bucket: &str, prefix: &str) -> Result<S3Sett
         }
         _ => return Err("s3_access_key_id and s3_secret_access_key_file go together".into()),
     };
+    let authorities = match &config.s3_ca_file.0 {
+        None => None,
+        Some(file) => {
+            let pem = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            Some(Authorities::parse(&pem).map_err(|error| format!("{}: {error}", file.display()))?)
+        }
+    };
     Ok(S3Settings {
+        authorities,
         prefix: prefix.to_owned(),
         endpoint: config.s3_endpoint.0.clone(),
         region: config.s3_region.0.clone(),

@@ -142,6 +142,10 @@ fn what_cannot_run_exits_with_2_and_one_line_that_says_why() {
     assert_eq!(code, 2);
     assert_eq!(stderr, "error: MARINA_LISTN: there is no setting listn; did you mean MARINA_LISTEN?\n");
 
+    std::fs::write(dir.path().join("ca.pem"), "no").unwrap();
+    let (code, _, stderr) = run(marina(dir.path()).args(["serve", "--store", "s3://b", "--s3-ca-file", "ca.pem"]));
+    assert_eq!((code, stderr.as_str()), (2, "error: ca.pem: there is no certificate in it\n"));
+
     let (code, _, stderr) = run(marina(dir.path()).arg("--listn"));
     assert_eq!(code, 2);
     assert!(stderr.contains("'--listen'"), "{stderr}");

@@ -20,6 +20,7 @@ mod settings;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::{fmt, time::Duration};
 
@@ -44,6 +45,7 @@ use super::{
 
 pub use adapt::Unreliable;
 pub use settings::{Credentials, Encryption, ListOrder, S3Settings, StorageClass};
+pub use trust::{Authorities, AuthoritiesError};
 
 /// The smallest part that is not the last.
 const MIN_PART: u64 = 5 << 20;

@@ -53,6 +53,9 @@ pub(super) async fn configure(settings: &S3Settings) -> Builder {
         // Several stores refuse the SDK's checksum trailers, or keep them.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if let Some(authorities) = &settings.authorities {
+        config.set_http_client(Some(authorities.client()));
+    }
     config.set_endpoint_url(settings.endpoint.clone());
     config
 }

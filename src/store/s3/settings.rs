@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use super::Authorities;
+
 /// Everything that [`S3Store::open`](super::S3Store::open) needs to know.
 #[derive(Clone, Debug)]
 pub struct S3Settings {
@@ -17,6 +19,8 @@ pub struct S3Settings {
     pub path_style: bool,
     /// Where clients reach the store, for URLs that are handed out; `None`: where we reach it.
     pub public_endpoint: Option<String>,
+    /// Who may sign the certificate of the store, beside whom the system trusts.
+    pub authorities: Option<Authorities>,
     pub credentials: Credentials,
     pub encryption: Encryption,
     pub storage_class: Option<StorageClass>,
@@ -48,6 +52,7 @@ impl S3Settings {
             region: None,
             path_style: false,
             public_endpoint: None,
+            authorities: None,
             credentials: Credentials::Chain,
             encryption: Encryption::BucketDefault,
             storage_class: None,

@@ -4,15 +4,24 @@ mod faults;
 mod lifecycle;
 mod requests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use hyper::StatusCode;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Credentials, ListOrder, S3Settings, S3Store,
+    Authorities, Credentials, ListOrder, S3Settings, S3Store,
     testing::{Quirks, Server},
 };
-use crate::store::{Key, contract, contract::contract};
+use crate::store::{Condition, ErrorKind, Key, Store, contract, contract::contract};
 
 async fn on(quirks: Quirks) -> (S3Store, Server) {
     let server = Server::start(quirks).await;
@@ -92,4 +101,42 @@ async fn completing_twice_is_well_in_every_dialect() {
         contract::completing_twice_leaves_the_object_right(&store).await;
         contract::racing_completers_leave_the_object_right(&store).await;
     }
+}
+
+/// Speaks TLS for a server that does not.
+async fn behind_tls(server: std::net::SocketAddr) -> (String, tokio::task::AbortHandle) {
+    let chain = CertificateDer::pem_slice_iter(include_bytes!("tests/tls/server.pem")).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tests/tls/server-key.pem")).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            connections.spawn(async move {
+                // Who does not believe us ends it here.
+                let Ok(mut outside) = acceptor.accept(socket).await else { return };
+                let mut inside = TcpStream::connect(server).await.unwrap();
+                drop(tokio::io::copy_bidirectional(&mut outside, &mut inside).await);
+            });
+        }
+    });
+    (endpoint, serving.abort_handle())
+}
+
+#[tokio::test]
+async fn a_certificate_is_believed_if_an_authority_that_is_named_signed_it() {
+    let server = Server::start(Quirks::S3).await;
+    let (endpoint, serving) = behind_tls(server.address()).await;
+    let settings = S3Settings { endpoint: Some(endpoint), max_attempts: 1, ..server.settings() };
+    let stranger = server.store_with(settings.clone()).await.head(&key("a")).await.unwrap_err();
+    assert_eq!(stranger.kind, ErrorKind::Unavailable);
+    assert!(format!("{stranger:?}").contains("UnknownIssuer"), "{stranger:?}");
+    let authorities = Some(Authorities::parse(include_bytes!("tests/tls/authority.pem")).unwrap());
+    let store = server.store_with(S3Settings { authorities, ..settings }).await;
+    store.put(&key("a"), "1".into(), Condition::Create).await.unwrap();
+    assert_eq!(store.head(&key("a")).await.unwrap(), Some(1));
+    serving.abort();
 }

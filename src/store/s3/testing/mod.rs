@@ -164,6 +164,10 @@ impl Server {
         Self { address, quirks, shared, _tasks: tasks }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The settings of a driver that knows this server.
     pub(crate) fn settings(&self) -> S3Settings {
         S3Settings {
