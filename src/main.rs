@@ -16,7 +16,10 @@ use bytes::Bytes;
 use marina_distribution::{
     config::{self, Action, Config, Invocation, StoreLocation},
     http::{self, Networks, Redirects},
-    registry::{self, Collected, Collector, DATA_KEYS, Event, Registry, SCRATCH_KEYS, Subject, Verdict, check},
+    registry::{
+        self, Clock, Collected, Collector, DATA_KEYS, Event, Registry, SCRATCH_KEYS, Subject, SystemClock, Verdict,
+        check,
+    },
     server::{self, Ended, Stop},
     store::{
         Store,
@@ -150,7 +153,8 @@ async fn doctor(config: Config, install_lifecycle: bool) -> Result<ExitCode, Box
             let (store, brief) = store.adapted(SCRATCH_KEYS).await?;
             let more = doctor::examine(&store, SCRATCH_KEYS, async |url| store.fetch(url).await).await?;
             let lifecycle = store.lifecycle(install_lifecycle, config.upload_expiry).await;
-            Report([brief.findings().to_vec(), more, vec![lifecycle]].concat())
+            let clock = store.clock(SystemClock.now());
+            Report([brief.findings().to_vec(), more, vec![clock, lifecycle]].concat())
         }
     };
     writeln!(io::stdout(), "{report}")?;

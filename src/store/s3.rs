@@ -9,6 +9,7 @@
 //! * What an upload leaves behind whose id was lost before anybody wrote it down is for the bucket's lifecycle rule.
 
 mod adapt;
+mod clock;
 mod connect;
 mod error;
 mod lifecycle;
@@ -33,6 +34,7 @@ use aws_sdk_s3::{
 use bytes::Bytes;
 
 use self::{
+    clock::StoreClock,
     connect::configure,
     error::{Doubt, Refusal, failed},
     list::Walk,
@@ -60,6 +62,7 @@ pub struct S3Store {
     client: Client,
     /// Signs the URLs that clients are sent to. Never sends anything itself.
     public: Client,
+    clock: StoreClock,
     settings: S3Settings,
     /// Empty, or ends in `/`.
     folder: String,
@@ -83,7 +86,8 @@ impl S3Store {
     }
 
     async fn open_with(settings: S3Settings, limits: Limits) -> Self {
-        let config = configure(&settings).await;
+        let clock = StoreClock::default();
+        let config = configure(&settings).await.interceptor(clock.clone());
         let client = Client::from_conf(config.clone().build());
         let public = match &settings.public_endpoint {
             Some(endpoint) => Client::from_conf(config.endpoint_url(endpoint).build()),
@@ -94,7 +98,7 @@ impl S3Store {
             prefix => format!("{prefix}/"),
         };
         let unsigned = settings.endpoint.as_ref().is_none_or(|endpoint| endpoint.starts_with("https://"));
-        Self { client, public, settings, folder, limits, unsigned }
+        Self { client, public, clock, settings, folder, limits, unsigned }
     }
 
     /// The name of an object in the bucket.
@@ -335,8 +339,9 @@ impl Store for S3Store {
 
     async fn presign(&self, key: &Key, ttl: Duration) -> Result<Option<String>> {
         let context = || format!("presign {key}");
-        let valid = PresigningConfig::expires_in(ttl)
-            .map_err(|error| Error::new(ErrorKind::Unavailable, context()).with_source(error))?;
+        let mut valid = PresigningConfig::builder().expires_in(ttl);
+        valid.set_start_time(self.clock.now());
+        let valid = valid.build().map_err(|error| Error::new(ErrorKind::Unavailable, context()).with_source(error))?;
         let request = self.public.get_object().bucket(&self.settings.bucket).key(self.name(key));
         let url = request.presigned(valid).await.map_err(|error| failed(error, context))?;
         Ok(Some(url.uri().to_owned()))

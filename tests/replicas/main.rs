@@ -26,3 +26,4 @@ mod minio;
 mod outage;
 mod proxy;
 mod races;
+mod redirects;

@@ -114,6 +114,8 @@ pub(crate) enum Fault {
     Unanswered,
     /// It is done, and the answer lacks its `ETag`.
     NoETag,
+    /// It is done, and the answer says that it is this time.
+    Dated(&'static str),
     /// The body of the answer breaks off in its middle.
     Torn,
     /// The body of the answer goes no further than its middle.
@@ -263,6 +265,10 @@ async fn answer(shared: Arc<Shared>, request: Request<hyper::body::Incoming>) ->
         Some(Fault::Unanswered) => Err(io::Error::other("as told")),
         Some(Fault::NoETag) => {
             done.headers_mut().remove(header::ETAG);
+            Ok(done)
+        }
+        Some(Fault::Dated(date)) => {
+            done.headers_mut().insert(header::DATE, header::HeaderValue::from_static(date));
             Ok(done)
         }
         Some(Fault::Torn) => {

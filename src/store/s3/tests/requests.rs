@@ -1,6 +1,6 @@
 //! What is asked of the store, and how.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -9,9 +9,10 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use super::{key, on};
 use crate::store::{
     Condition, Entry, Put, Span, Store,
+    doctor::Verdict,
     s3::{
         Encryption, ListOrder, S3Settings, StorageClass,
-        testing::{Operation, Quirks},
+        testing::{Fault, Operation, Quirks},
     },
 };
 
@@ -144,4 +145,30 @@ async fn a_presigned_url_opens_the_object_to_anybody() {
     let store = server.store_with(S3Settings { public_endpoint, ..server.settings() }).await;
     let url = store.presign(&key("data/x"), Duration::from_mins(1)).await.unwrap().unwrap();
     assert!(url.starts_with("https://blobs.example.com/bucket/data/x?"), "{url}");
+}
+
+// REDIR-1
+#[tokio::test]
+async fn a_url_is_valid_by_the_clock_of_the_store_and_not_by_ours() {
+    for (date, signed) in
+        [("Mon, 01 Jan 2001 12:00:00 GMT", "20010101T12"), ("Fri, 01 Jan 2100 12:00:00 GMT", "21000101T12")]
+    {
+        let (store, server) = on(Quirks::S3).await;
+        server.fail(Operation::Head, &Fault::Dated(date), 1);
+        store.head(&key("data/x")).await.unwrap();
+        let url = store.presign(&key("data/x"), Duration::from_mins(1)).await.unwrap().unwrap();
+        assert!(url.contains(&format!("X-Amz-Date={signed}")), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn how_far_our_clock_is_off_is_told_by_the_answers_of_the_store() {
+    let (store, server) = on(Quirks::S3).await;
+    let ours = SystemTime::UNIX_EPOCH;
+    assert_eq!(store.clock(ours).seen, "the store says no time");
+    server.fail(Operation::Head, &Fault::Dated("Thu, 01 Jan 1970 02:00:30 GMT"), 1);
+    store.head(&key("x")).await.unwrap();
+    let finding = store.clock(ours);
+    assert_eq!(finding.verdict, Verdict::Adapted);
+    assert!(finding.seen.starts_with("2h ") && finding.seen.ends_with(" behind the store's"), "{finding:?}");
 }
