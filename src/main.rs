@@ -31,7 +31,7 @@ use marina_distribution::{
     },
 };
 use tokio::{runtime::Runtime, time::Instant};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 mod undo;
 
@@ -177,7 +177,7 @@ async fn try_to_open(config: &Config, opening: &http::Opening) -> Result<(), Box
     match open(config).await {
         Ok(registry) => opening.open(registry),
         Err(error) if may_pass(error.as_ref()) => {
-            warn!(error = %Causes(error.as_ref()), "the store cannot be used yet: it is asked now and then");
+            error!(error = %Causes(error.as_ref()), "the store cannot be used yet: it is asked now and then");
         }
         Err(error) => return Err(error),
     }

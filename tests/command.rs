@@ -194,22 +194,25 @@ fn the_doctor_says_of_a_directory_that_it_is_safe_and_leaves_nothing() {
 fn a_store_that_cannot_be_reached_is_not_judged() {
     let dir = tempfile::tempdir().unwrap();
     for command in ["check", "doctor"] {
-        let mut marina = marina(dir.path());
-        marina.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "the-secret");
-        marina.args([command, "--store", "s3://bucket", "--s3-endpoint", "http://127.0.0.1:1"]);
-        let (code, _, stderr) = run(&mut marina);
+        let (code, _, stderr) = run(&mut on_bucket(dir.path(), command, SocketAddr::from(([127, 0, 0, 1], 1))));
         assert_eq!(code, 2, "{command}: {stderr}");
-        assert!(stderr.starts_with("error: store unavailable: put doctor/"), "{command}: {stderr}");
+        let why = "error: store unavailable: bucket bucket at http://127.0.0.1:1: put doctor/";
+        assert!(stderr.starts_with(why), "{command}: {stderr}");
         assert!(!stderr.contains("the-secret"), "{command}: {stderr}");
     }
 }
 
-/// `serve` on a bucket at this address.
-fn serve_at(store: SocketAddr, dir: &Path) -> (Child, BufReader<ChildStderr>) {
+/// A command on a bucket at this address.
+fn on_bucket(dir: &Path, command: &str, store: SocketAddr) -> Command {
     let mut marina = marina(dir);
-    marina.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "the-secret").stderr(Stdio::piped());
-    marina.args(["serve", "--listen", "127.0.0.1:0", "--store", "s3://bucket", "--s3-endpoint"]);
-    let mut child = marina.arg(format!("http://{store}")).spawn().unwrap();
+    marina.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "the-secret");
+    marina.args([command, "--store", "s3://bucket", "--s3-endpoint", &format!("http://{store}")]);
+    marina
+}
+
+fn serve_at(store: SocketAddr, dir: &Path) -> (Child, BufReader<ChildStderr>) {
+    let mut marina = on_bucket(dir, "serve", store);
+    let mut child = marina.args(["--listen", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
     let log = BufReader::new(child.stderr.take().unwrap());
     (child, log)
 }
@@ -222,11 +225,12 @@ fn nowhere() -> SocketAddr {
 // ERR-2, STATE-7
 #[test]
 fn a_server_starts_before_its_store_and_puts_requests_off_until_it_comes() {
-    let dir = tempfile::tempdir().unwrap();
-    let (child, mut log) = serve_at(nowhere(), dir.path());
+    let (dir, store) = (tempfile::tempdir().unwrap(), nowhere());
+    let (child, mut log) = serve_at(store, dir.path());
     let (mut why, mut line) = (String::new(), String::new());
     log.read_line(&mut why).unwrap();
-    assert!(why.contains("the store cannot be used yet") && why.contains("put doctor/"), "{why}");
+    assert!(why.contains("\"ERROR\"") && why.contains("the store cannot be used yet"), "{why}");
+    assert!(why.contains(&format!("bucket bucket at http://{store}: put doctor/")), "{why}");
     log.read_line(&mut line).unwrap();
     let first_line: serde_json::Value = serde_json::from_str(&line).unwrap();
     let address = first_line["address"].as_str().unwrap().parse().unwrap();
@@ -240,6 +244,28 @@ fn a_server_starts_before_its_store_and_puts_requests_off_until_it_comes() {
         assert!(!answer.contains("doctor") && !answer.contains(&address.port().to_string()), "{path}: {answer}");
     }
     assert!(answer("/readyz").ends_with("store unavailable\n"));
+}
+
+#[test]
+fn a_bucket_that_is_not_there_or_not_ours_is_named_with_the_reason_at_once() {
+    for (status, code) in [("404 Not Found", "NoSuchBucket"), ("403 Forbidden", "AccessDenied")] {
+        let (dir, listener) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let store = listener.local_addr().unwrap();
+        let refusal = format!("<Error><Code>{code}</Code></Error>");
+        thread::spawn(move || listener.incoming().for_each(|client| answer(&client.unwrap(), status, |_| &refusal)));
+        let mut doctor = on_bucket(dir.path(), "doctor", store);
+        let (exit, _, why) = run(&mut doctor);
+        assert_eq!(exit, 2, "{why}");
+        assert!(why.contains(&format!("bucket bucket at http://{store}: ")) && why.contains(code), "{why}");
+
+        let (mut child, mut log) = serve_at(store, dir.path());
+        let mut why = String::new();
+        log.read_line(&mut why).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(why.contains("\"ERROR\""), "{why}");
+        assert!(why.contains(&format!("bucket bucket at http://{store}: ")) && why.contains(code), "{why}");
+    }
 }
 
 #[test]
@@ -260,11 +286,17 @@ fn a_store_that_comes_late_and_ignores_conditions_is_refused_all_the_same() {
 }
 
 /// A store that does whatever it is asked to, and lists nothing.
-fn agree(mut client: &TcpStream) {
+fn agree(client: &TcpStream) {
+    answer(client, "200 OK", |request| if request.starts_with("GET") { "<ListBucketResult/>" } else { "" });
+}
+
+/// What a store answers to any request.
+fn answer<'a>(mut client: &TcpStream, status: &str, body: impl Fn(&str) -> &'a str) {
     let mut head = BufReader::new(client).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
-    let body = if head.next().unwrap().starts_with("GET") { "<ListBucketResult/>" } else { "" };
+    let body = body(&head.next().unwrap());
     head.for_each(drop);
-    let head = format!("HTTP/1.1 200 OK\r\nETag: \"1\"\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\nETag: \"1\"\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
     client.write_all(format!("{head}{body}").as_bytes()).unwrap();
 }
 

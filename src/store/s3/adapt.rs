@@ -21,15 +21,21 @@ use crate::store::{
 };
 
 impl S3Store {
-    /// Finds out what kind of store this is, in a folder of this name, and does as that one needs.
+    /// Finds out what kind of store this is, in a folder of this name, and does as that one needs. An error names the bucket:
+    /// it is the first that is asked of it, and the likeliest mistakes are in its name, its address and the rights to it.
     pub async fn adapted(mut self, folder: &str) -> Result<(Self, Brief)> {
         // Nothing is refused or put in order that is to be found out.
         self.limits.conditional_delete = true;
         self.settings.list_order = ListOrder::Bytes;
-        let brief = doctor::brief(&self, folder).await?;
+        let brief = doctor::brief(&self, folder).await.map_err(|error| self.named_in(error))?;
         self.limits.conditional_delete = brief.delete == Answer::Honoured;
         self.settings.list_order = if brief.in_byte_order { ListOrder::Bytes } else { ListOrder::Paths };
         Ok((self, brief))
+    }
+
+    fn named_in(&self, error: Error) -> Error {
+        let place = self.settings.endpoint.as_deref().unwrap_or("AWS");
+        Error { context: format!("bucket {} at {place}: {}", self.settings.bucket, error.context), ..error }
     }
 
     /// The store as a registry may rely on it: adapted, behind a [`Breaker`], and not at all where data would be lost,
