@@ -42,9 +42,13 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    async fn with(settings: Settings) -> Self {
         let store = Arc::new(MemoryStore::default());
         let clock = Arc::new(Turned(AtomicU64::new(1_800_000_000)));
-        let registry = Registry::open_with(store.clone(), Settings::default(), clock.clone()).await.unwrap();
+        let registry = Registry::open_with(store.clone(), settings, clock.clone()).await.unwrap();
         let collector = Collector::new(Arc::clone(&registry));
         Self { store, clock, registry, collector }
     }
@@ -200,6 +204,23 @@ async fn one_round_of_the_fleet_is_enough() {
     // Somebody's clock was far ahead.
     world.clock.0.fetch_sub(100 * HOUR, Ordering::Relaxed);
     assert!(world.collector.turn(interval).await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_upload_under_way_keeps_is_looked_at_again_after_a_grace_of_seconds_and_not_an_hour() {
+    let settings = Settings { grace: Duration::from_secs(5), undelete: Duration::ZERO, ..Settings::default() };
+    let world = World::with(settings).await;
+    let digest = world.upload("a", b"blob").await;
+    let manifest = world.push("a", "t", b"blob").await.unwrap();
+    world.registry.delete_manifest(&repo("a"), &manifest).await.unwrap();
+    assert_eq!(world.round().await.waiting, 1);
+    for _ in 0..3 {
+        world.clock.0.fetch_add(6, Ordering::Relaxed);
+        world.round().await;
+    }
+    assert!(!world.reads("a", &digest).await);
+    let queued: Vec<_> = world.keys().await.into_iter().filter(|key| key.starts_with("dropped/")).collect();
+    assert!(queued.is_empty(), "{queued:?}");
 }
 
 /// A store in which nothing leads to what is garbage.

@@ -139,7 +139,8 @@ pub(crate) struct Lease {
 
 impl JsonValue for Lease {}
 
-/// For how many seconds what a reference in flight keeps is left alone before it is looked at again.
+/// For how many seconds what a reference in flight keeps is left alone before it is looked at again, or for the grace
+/// where that is less.
 const WAIT: u64 = 3600;
 /// How many entries are worked on together.
 const BATCH: usize = 1000;
@@ -216,6 +217,10 @@ impl Collector {
 
     fn store(&self) -> &dyn crate::store::Store {
         self.registry.store()
+    }
+
+    fn wait(&self) -> u64 {
+        self.registry.settings.grace.as_secs().clamp(1, WAIT)
     }
 
     /// The id of an entry that is left alone for so many seconds.

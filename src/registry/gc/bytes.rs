@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Bytes, Collector, Event, Told, Unheld, WAIT, Waiting};
+use super::{Bytes, Collector, Event, Told, Unheld, Waiting};
 use crate::{
     oci::Digest,
     registry::{
@@ -84,7 +84,7 @@ impl Collector {
         for digest in &waiting {
             told.tell(Event::Waiting { repository: None, digest: *digest, of: Waiting::Changed });
         }
-        self.leave_unheld(waiting, WAIT).await?;
+        self.leave_unheld(waiting, self.wait()).await?;
         self.leave_tombstones(tombstones).await?;
         self.consume(&named.into_iter().chain(entries.iter().cloned()).collect::<Vec<_>>()).await
     }

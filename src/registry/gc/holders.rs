@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Collector, Condemned, Event, READS, Told, WAIT, Waiting, Why, look};
+use super::{Collector, Condemned, Event, READS, Told, Waiting, Why, look};
 use crate::{
     oci::{Digest, Manifest, Repository},
     registry::{
@@ -60,7 +60,7 @@ impl Collector {
         if !rest.waiting.is_empty() {
             let what = DroppedWhat::Blobs { digests: rest.waiting };
             let dropped = Dropped { at: self.registry.now(), repository: repository.clone(), what };
-            dropped.put(self.store(), WAIT).await?;
+            dropped.put(self.store(), self.wait()).await?;
         }
         self.leave_tombstones(work.tombstones).await?;
         self.consume(entries).await
