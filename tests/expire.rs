@@ -19,6 +19,7 @@ use marina_distribution::{
         Store,
         faulty::{Fault, Faulty},
         memory::MemoryStore,
+        metered::Metered,
     },
 };
 
@@ -85,9 +86,30 @@ async fn an_abandoned_session_is_unknown_after_its_life_and_leaves_nothing_after
     assert_eq!(keys(store.as_ref(), "uploads/").await, [format!("uploads/{id}/!end")]);
     assert_eq!(store.open_uploads(), 0);
     clock.forward(26);
-    registry.expire().await.unwrap();
+    assert_eq!(registry.expire().await.unwrap().sessions, 0, "told once");
     assert_eq!(keys(store.as_ref(), "uploads/").await, [""; 0]);
     assert!(matches!(registry.upload_status(&repository(), id).await, Err(Error::UploadUnknown)));
+}
+
+/// Most uploads end so. Their marks must not cost anything in each round of a day.
+#[tokio::test]
+async fn the_mark_of_a_finished_session_is_looked_at_by_one_round_only() {
+    let (memory, clock) = (Arc::new(MemoryStore::default()), Turned::new());
+    let store = Arc::new(Metered::new(memory.clone()));
+    let registry = registry(store.clone(), &clock).await;
+    let digest = Digest::of(Algorithm::Sha256, b"1234");
+    let id = registry.start_upload(&repository(), Algorithm::Sha256);
+    registry.finish(&repository(), id, &digest, chunk(None, b"1234")).await.unwrap();
+    let mut looks = 0;
+    for _ in 0..52 {
+        clock.forward(1);
+        store.take();
+        assert_eq!(registry.expire().await.unwrap().sessions, 0);
+        // Four lists tell what there is to be done.
+        looks += u64::from(store.take().total() > 4);
+    }
+    assert_eq!(looks, 2, "of its reference in flight, and of its end");
+    assert_eq!(keys(memory.as_ref(), "uploads/").await, [""; 0]);
 }
 
 // CHUNK-12

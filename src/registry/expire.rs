@@ -27,7 +27,7 @@ use crate::{
 /// What one round did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expired {
-    /// Upload sessions of which nothing is left but a mark, or not even that any more.
+    /// Upload sessions of which nothing is left but a mark.
     pub sessions: u64,
     /// References in flight that were given up.
     pub references: u64,
@@ -45,9 +45,13 @@ impl Registry {
         let mut pages = Pages::new(layout::UPLOADS);
         let mut last = None;
         while let Some(keys) = pages.next(self.store()).await? {
-            for id in keys.iter().filter_map(session_at) {
-                // Its age is in its name: of what is younger than a life nothing need be read.
-                if last.replace(id) != Some(id) && self.is_over(id.issued() + session::UNIT) {
+            for (id, is_end) in keys.iter().filter_map(session_at) {
+                // Its age is in its name: of what is younger than a life nothing need be read, nor in its second life of
+                // what has nothing left but an end.
+                let (begun, life) =
+                    (id.issued() + session::UNIT, self.settings.upload_expiry.as_secs() + session::UNIT);
+                if last != Some(id) && self.is_over(if is_end { begun.saturating_add(life) } else { begun }) {
+                    last = Some(id);
                     expired.sessions += u64::from(go_on(self.expire_session(id, told).await, &layout::session(id))?);
                 }
             }
@@ -67,11 +71,16 @@ impl Registry {
         Ok(expired)
     }
 
-    /// Ends a session that nobody has worked on for too long, and drops its bytes unless they were published.
+    /// Ends a session that nobody has worked on for too long, and drops its bytes unless they were published. Whether there
+    /// was more of it than a mark.
     async fn expire_session(&self, id: SessionId, told: &mut gc::Told<'_>) -> Result<bool> {
         let read = Journal::load(self.store(), id, Algorithm::Sha256).await?;
         let (at, digest) = match &read.end.state {
             State::Live(End::Expired { at, digest }) => (*at, *digest),
+            // Nothing of it is left: another round was faster, and it needs no new mark.
+            State::Absent if read.journal.seq == 0 => return Ok(false),
+            // It left no bytes of its own, and its end is as good a mark.
+            State::Live(_) if read.journal.seq == 0 => (id.issued() + session::UNIT, None),
             state => {
                 let last = if read.journal.seq > 0 { read.journal.at } else { id.issued() + session::UNIT };
                 if !self.is_over(last) {
@@ -109,7 +118,7 @@ impl Registry {
         if self.is_over(at.saturating_add(session::UNIT)) {
             self.store().delete(layout::end(id).key()).await?;
         }
-        Ok(true)
+        Ok(read.journal.seq > 0)
     }
 
     /// `false`: a finisher may still be about to publish them; not yet.
@@ -240,9 +249,11 @@ struct Fenced<'a> {
     stray: Option<Key>,
 }
 
-fn session_at(key: &Key) -> Option<SessionId> {
+/// The session at a key, and whether that is its end.
+fn session_at(key: &Key) -> Option<(SessionId, bool)> {
     match layout::parse(key)? {
-        layout::Named::Journal(id, _) | layout::Named::End(id) => Some(id),
+        layout::Named::Journal(id, _) => Some((id, false)),
+        layout::Named::End(id) => Some((id, true)),
         _ => None,
     }
 }
