@@ -202,8 +202,8 @@ impl Registry {
         if let Some(stored) = stored.present() {
             self.complete_manifest(&entry, stored).await?;
         }
-        let what =
-            DroppedWhat::Blobs { digests: entry.references.iter().filter_map(AnyDigest::known).copied().collect() };
+        let digests = entry.references.iter().filter_map(AnyDigest::known).copied().collect();
+        let what = DroppedWhat::Push { digest: entry.digest, tags: entry.tags, digests };
         // If we stop between these two, both name it, and the next round does this again.
         Dropped { at: self.now(), repository: entry.repository, what }.put(self.store(), 0).await?;
         self.store().delete(key).await?;

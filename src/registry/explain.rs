@@ -212,9 +212,9 @@ impl Registry {
         }
         for (_, until, what) in self.dropped(repository).await? {
             let is_queued = match what {
-                DroppedWhat::Blobs { digests } => digests.contains(digest),
+                DroppedWhat::Blobs { digests } | DroppedWhat::Push { digests, .. } => digests.contains(digest),
                 DroppedWhat::Manifest { media_type, manifest, .. } => names(&media_type, manifest.as_bytes(), digest),
-                DroppedWhat::Tag { .. } => false,
+                DroppedWhat::Tag { .. } | DroppedWhat::Catalog {} => false,
             };
             if is_queued {
                 is_known = true;

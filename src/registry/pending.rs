@@ -56,6 +56,11 @@ pub(crate) enum DroppedWhat {
     Manifest { digest: Digest, media_type: String, tags: Vec<Tag>, subject: Option<Digest>, manifest: String },
     /// What the tag pointed to may have lost its last tag.
     Tag { tag: Tag, digest: Digest },
+    /// A push that was given up, and shut out by tombstones where nothing was. It may have listed the repository, and
+    /// nothing may need what it named.
+    Push { digest: Digest, tags: Vec<Tag>, digests: Vec<Digest> },
+    /// The repository may have no manifest any more.
+    Catalog {},
 }
 
 impl PendingBlob {

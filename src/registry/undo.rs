@@ -222,7 +222,7 @@ impl Registry {
                 let head = ManifestHead { digest, media_type, size: manifest.len() as u64 };
                 Some(Found { head, bytes: manifest.into(), is_there: false })
             }
-            DroppedWhat::Blobs { .. } | DroppedWhat::Tag { .. } => None,
+            _ => None,
         }))
     }
 

@@ -10,6 +10,14 @@ use crate::{
     },
 };
 
+/// What a line of the catalog is there for.
+enum Use {
+    None,
+    /// A push that may bring the first manifest.
+    InFlight,
+    Manifests,
+}
+
 impl Collector {
     /// Takes the repository's line out of the catalog if no manifest is left. A push writes its reference in flight before
     /// it looks at the line, and lifts it.
@@ -29,29 +37,47 @@ impl Collector {
             return Ok(());
         };
         if matches!(seen.state, State::Live(_)) {
-            if self.is_in_use(repository).await? {
-                return Ok(());
+            match self.use_of(repository).await? {
+                Use::Manifests => return Ok(()),
+                Use::InFlight => return self.look_again(repository).await,
+                Use::None => {}
             }
             if !register.condemn(self.store(), &seen, line).await?.is_done() {
-                return Ok(());
+                return self.look_again(repository).await;
             }
             seen = register.read(self.store()).await?;
         }
         if !matches!(seen.state, State::Condemned(_)) {
-            return Ok(());
+            return self.look_again(repository).await;
         }
-        if self.is_in_use(repository).await? {
-            register.lift(self.store(), seen).await?;
-        } else if let Written::Done(nonce) = register.bury(self.store(), &seen, false).await? {
-            told.tell(Event::RepositoryGone { repository: repository.clone() });
-            tombstones.push((register.key().as_str().to_owned(), nonce));
+        match self.use_of(repository).await? {
+            Use::Manifests => drop(register.lift(self.store(), seen).await?),
+            Use::InFlight => {
+                register.lift(self.store(), seen).await?;
+                return self.look_again(repository).await;
+            }
+            Use::None => match register.bury(self.store(), &seen, false).await? {
+                Written::Done(nonce) => {
+                    told.tell(Event::RepositoryGone { repository: repository.clone() });
+                    tombstones.push((register.key().as_str().to_owned(), nonce));
+                }
+                Written::Lost(_) | Written::Unclear(_) => return self.look_again(repository).await,
+            },
         }
         Ok(())
     }
 
     /// References in flight first, then what they turn into.
-    async fn is_in_use(&self, repository: &Repository) -> Result<bool> {
-        let in_flight = self.store().list(&layout::pending_manifests(repository), None, 1).await?;
-        Ok(!in_flight.is_empty() || self.has_manifests(repository).await?)
+    async fn use_of(&self, repository: &Repository) -> Result<Use> {
+        let in_flight = !self.store().list(&layout::pending_manifests(repository), None, 1).await?.is_empty();
+        if self.has_manifests(repository).await? {
+            return Ok(Use::Manifests);
+        }
+        Ok(if in_flight { Use::InFlight } else { Use::None })
+    }
+
+    /// To be looked at again: a push that is refused leaves nothing that leads here.
+    async fn look_again(&self, repository: &Repository) -> Result<()> {
+        self.registry.leave_catalog(repository, self.wait()).await
     }
 }

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Collector, Condemned, Event, READS, Told, Waiting, Why, look};
 use crate::{
-    oci::{Digest, Manifest, Repository},
+    oci::{Digest, Manifest, Repository, Tag},
     registry::{
         Error, PARALLEL, Result,
         blob::Holder,
@@ -27,8 +27,8 @@ struct Work {
     rested: Vec<(Digest, Nonce, Why)>,
     /// Where tombstones were left.
     tombstones: Vec<(String, Nonce)>,
-    /// A manifest went.
-    lost_a_manifest: bool,
+    /// The repository may have no manifest any more.
+    may_be_empty: bool,
 }
 
 /// What is left of it for other entries.
@@ -51,7 +51,7 @@ impl Collector {
         let mut rest = Rest::default();
         self.take_rested(repository, &mut work, &mut rest, told).await?;
         self.condemn_unneeded(repository, &mut work, &mut rest, told).await?;
-        if work.lost_a_manifest {
+        if work.may_be_empty {
             self.collect_catalog(repository, &mut work.tombstones, told).await?;
         }
         // If we stop anywhere before the end, the entries lead here again.
@@ -82,7 +82,15 @@ impl Collector {
                 Read::Dropped(DroppedWhat::Tag { tag, .. }, _) => {
                     self.note_tombstone(&layout::tag(repository, &tag), &mut work.tombstones).await?;
                 }
+                Read::Dropped(DroppedWhat::Push { digest, tags, digests }, _) => {
+                    work.candidates.extend(digests.into_iter().map(|digest| (digest, Why::Unnamed)));
+                    work.may_be_empty = true;
+                    self.note_tombstones(repository, &digest, tags, None, &mut work.tombstones).await?;
+                }
+                Read::Dropped(DroppedWhat::Catalog {}, _) => work.may_be_empty = true,
                 Read::Dropped(DroppedWhat::Manifest { digest, media_type, tags, subject, manifest }, at) => {
+                    // Also if it is back: perhaps without its tags.
+                    self.note_tombstones(repository, &digest, tags, subject, &mut work.tombstones).await?;
                     if self.is_back(repository, &digest).await? {
                         continue;
                     }
@@ -90,16 +98,7 @@ impl Collector {
                     let parsed = parsed.map_err(|error| Error::ManifestInvalid(format!("{digest}: {error}")))?;
                     let why = Why::Deleted { manifest: digest, at };
                     work.candidates.extend(look::digests(&parsed).map(|named| (named, why)));
-                    work.lost_a_manifest = true;
-                    let register = layout::manifest(repository, &digest);
-                    self.note_tombstone(&register, &mut work.tombstones).await?;
-                    for tag in tags {
-                        self.note_tombstone(&layout::tag(repository, &tag), &mut work.tombstones).await?;
-                    }
-                    if let Some(subject) = subject {
-                        let entry = layout::referrer(repository, &subject, &digest);
-                        self.note_tombstone(&entry, &mut work.tombstones).await?;
-                    }
+                    work.may_be_empty = true;
                 }
             }
         }
@@ -127,6 +126,25 @@ impl Collector {
                 return Ok(true);
             }
         }
+    }
+
+    /// Those of a manifest, and of what hangs on it.
+    async fn note_tombstones(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        tags: Vec<Tag>,
+        subject: Option<Digest>,
+        into: &mut Vec<(String, Nonce)>,
+    ) -> Result<()> {
+        self.note_tombstone(&layout::manifest(repository, digest), into).await?;
+        for tag in tags {
+            self.note_tombstone(&layout::tag(repository, &tag), into).await?;
+        }
+        if let Some(subject) = subject {
+            self.note_tombstone(&layout::referrer(repository, &subject, digest), into).await?;
+        }
+        Ok(())
     }
 
     async fn note_tombstone<T: Value>(&self, register: &Register<T>, into: &mut Vec<(String, Nonce)>) -> Result<()> {

@@ -166,7 +166,7 @@ impl Collector {
                 Some(DroppedWhat::Manifest { media_type, manifest, .. }) => {
                     Some(Manifest::parse(Some(&media_type), manifest.as_bytes()))
                 }
-                Some(DroppedWhat::Blobs { .. } | DroppedWhat::Tag { .. }) | None => None,
+                _ => None,
             },
         };
         let manifest = parsed.transpose().map_err(|error| Error::ManifestInvalid(format!("{key}: {error}")))?;

@@ -15,7 +15,7 @@ use crate::{
     registry::{
         Deadline, Error, PARALLEL, Registry, Result, layout,
         nonce::Nonce,
-        pending::PendingManifest,
+        pending::{Dropped, DroppedWhat, PendingManifest},
         referrers,
         register::{Seen, Written},
         tag::{RepositoryExists, TagTarget},
@@ -138,11 +138,22 @@ impl Registry {
     }
 
     async fn push(&self, job: Job) -> Result<()> {
+        let mut tried = false;
+        let pushed = self.push_to_the_end(&job, &mut tried).await;
+        if pushed.is_err() && tried {
+            // It may have listed the repository after its reference in flight had expired.
+            self.leave_catalog(&job.repository, 0).await?;
+        }
+        pushed
+    }
+
+    /// `tried`: it came as far as its first publish.
+    async fn push_to_the_end(&self, job: &Job, tried: &mut bool) -> Result<()> {
         let mut deadline = self.deadline();
         let mut to_set = job.tags.clone();
         let mut written: Option<String> = None;
         loop {
-            let before = self.read_before(&job, &to_set).await?;
+            let before = self.read_before(job, &to_set).await?;
             if job.purpose == Purpose::Complete && before.manifest.present().is_none() {
                 return Ok(());
             }
@@ -155,7 +166,7 @@ impl Registry {
             job.check_condition(&before)?;
             // From here on, what the manifest needs and is not condemned yet stays.
             let pending = job.pending(self.now()).put(self.store(), self.settings.grace.as_secs()).await?;
-            let unchecked = match self.check_references(&job).await {
+            let unchecked = match self.check_references(job).await {
                 Ok(unchecked) => unchecked,
                 Err(refused) => {
                     self.drop_later(pending);
@@ -164,13 +175,14 @@ impl Registry {
             };
             deadline.check()?;
             // If we stop here: what it needs is protected until the reference in flight expires, and nothing else is.
+            *tried = true;
             let stored = job.stored(&before, unchecked);
-            if self.publish_manifest(&job, &before, &stored).await? {
+            if self.publish_manifest(job, &before, &stored).await? {
                 written = Some(stored.links.life);
                 // If we stop here the manifest is whole but not listed: the reference in flight leads the expiry to it.
-                if self.publish_entry(&job, before.entry.as_ref(), &deadline).await? {
+                if self.publish_entry(job, before.entry.as_ref(), &deadline).await? {
                     // If we stop among the tags, those that are set are set: nobody was told anything yet.
-                    to_set = self.set_tags(&job, &before.tags, &deadline).await?;
+                    to_set = self.set_tags(job, &before.tags, &deadline).await?;
                     if to_set.is_empty() {
                         self.drop_later(pending);
                         return Ok(());
@@ -260,6 +272,13 @@ impl Registry {
                 Written::Lost(now) | Written::Unclear(now) => over = now,
             }
         }
+    }
+
+    /// Has the collector look whether the repository has any manifest, so many seconds from now.
+    pub(crate) async fn leave_catalog(&self, repository: &Repository, rest: u64) -> Result<()> {
+        let dropped = Dropped { at: self.now(), repository: repository.clone(), what: DroppedWhat::Catalog {} };
+        dropped.put(self.store(), rest).await?;
+        Ok(())
     }
 
     async fn publish_entry(
