@@ -1,14 +1,13 @@
 //! What needs a blob: the look that the collector takes before it condemns, and again before it takes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use lru::LruCache;
 
 use super::{Collector, InFlight, READS};
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
     registry::{
         Error, PARALLEL, Result,
         layout::{self, Named},
+        nonce,
         pages::Pages,
         pending::{self, Dropped, DroppedWhat, PendingBlob, PendingManifest},
         register::LIVE_AT_LEAST,
@@ -33,11 +33,20 @@ pub(super) struct Needed {
 }
 
 /// What manifests name, by their keys. Hashes are enough: two digests with one keep a blob too many.
-#[derive(Debug)]
-pub(super) struct Names(Mutex<LruCache<Key, Arc<[u64]>>>);
+#[derive(Default)]
+pub(super) struct Names(Mutex<Remembered>);
 
-/// How many manifests are remembered.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(50_000).unwrap();
+#[derive(Default)]
+struct Remembered {
+    names: HashMap<Key, Arc<[u64]>>,
+    /// The same keys, so that any can be picked.
+    keys: Vec<Key>,
+    size: usize,
+}
+
+/// The bytes of what is remembered, and what each manifest costs beside its names: some 90,000 of ten layers.
+const CAPACITY: usize = 40 << 20;
+const OVERHEAD: usize = 360;
 /// How many references in flight to one digest are read to see whose they are.
 const IN_FLIGHT: usize = 32;
 
@@ -171,7 +180,8 @@ impl Collector {
         };
         let manifest = parsed.transpose().map_err(|error| Error::ManifestInvalid(format!("{key}: {error}")))?;
         let links = manifest.into_iter().flat_map(|manifest| manifest.references);
-        let names: Arc<[u64]> = links.filter_map(|link| link.digest().known().map(mark)).collect();
+        let names: BTreeSet<u64> = links.filter_map(|link| link.digest().known().map(mark)).collect();
+        let names: Arc<[u64]> = names.into_iter().collect();
         self.names.remember(key, &names);
         Ok(names)
     }
@@ -179,18 +189,42 @@ impl Collector {
 
 impl Names {
     fn get(&self, key: &Key) -> Option<Arc<[u64]>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.remembered().names.get(key).cloned()
     }
 
+    /// Forgets others, where there is no room, whichever they are: each look goes through all manifests of a repository in
+    /// one order, and what it used longest ago is what it needs next.
     fn remember(&self, key: Key, names: &Arc<[u64]>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(key, Arc::clone(names));
+        let mut remembered = self.remembered();
+        remembered.size += cost(names);
+        while remembered.size > CAPACITY && !remembered.keys.is_empty() {
+            let any = usize::from_le_bytes(nonce::random()) % remembered.keys.len();
+            let forgotten = remembered.keys.swap_remove(any);
+            if let Some(names) = remembered.names.remove(&forgotten) {
+                remembered.size -= cost(&names);
+            }
+        }
+        match remembered.names.insert(key.clone(), Arc::clone(names)) {
+            None => remembered.keys.push(key),
+            // Read twice at the same time.
+            Some(same) => remembered.size -= cost(&same),
+        }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        // No code panics while it holds the lock, so what is remembered is still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Default for Names {
-    fn default() -> Self {
-        Self(Mutex::new(LruCache::new(REMEMBERED)))
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").field("size", &self.remembered().size).finish_non_exhaustive()
     }
+}
+
+fn cost(names: &[u64]) -> usize {
+    size_of_val(names) + OVERHEAD
 }
 
 /// The digests that a manifest names.
@@ -202,4 +236,48 @@ fn mark(digest: &Digest) -> u64 {
     let mut hasher = DefaultHasher::new();
     digest.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> Key {
+        Key::parse(format!("repos/a/_manifests/sha256/{number}")).unwrap()
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_by_bytes_and_looking_through_more_than_that_still_finds_much_of_it() {
+        let names = Names::default();
+        let large: Arc<[u64]> = (0..20_000).collect();
+        let manifests = CAPACITY / cost(&large) * 5 / 4;
+        let look = || {
+            let known = |number: &usize| {
+                names.get(&key(*number)).map(drop).or_else(|| {
+                    names.remember(key(*number), &large);
+                    None
+                })
+            };
+            (0..manifests).filter_map(|number| known(&number)).count()
+        };
+        assert_eq!(look(), 0);
+        for _ in 0..5 {
+            assert!(look() > manifests / 4);
+            let remembered = names.remembered();
+            assert!(remembered.size <= CAPACITY);
+            assert_eq!(remembered.size, remembered.names.values().map(|names| cost(names)).sum::<usize>());
+            assert_eq!(remembered.keys.len(), remembered.names.len());
+        }
+    }
+
+    #[test]
+    fn what_is_read_twice_at_the_same_time_is_remembered_once() {
+        let names = Names::default();
+        let two: Arc<[u64]> = [1, 2].into();
+        for _ in 0..2 {
+            names.remember(key(1), &two);
+        }
+        let remembered = names.remembered();
+        assert_eq!((remembered.size, remembered.keys.len()), (cost(&two), 1));
+    }
 }
