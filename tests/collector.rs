@@ -17,7 +17,7 @@ use marina_distribution::{
     registry::{
         Chunk, Clock, Collected, Collector, Error, PageRequest, Push, Registry, Restored, Settings, Version, check,
     },
-    store::{Condition, Key, Store, memory::MemoryStore},
+    store::{Condition, Key, Put, Store, memory::MemoryStore},
 };
 
 const HOUR: u64 = 3600;
@@ -221,6 +221,42 @@ async fn what_an_upload_under_way_keeps_is_looked_at_again_after_a_grace_of_seco
     assert!(!world.reads("a", &digest).await);
     let queued: Vec<_> = world.keys().await.into_iter().filter(|key| key.starts_with("dropped/")).collect();
     assert!(queued.is_empty(), "{queued:?}");
+}
+
+/// Until an operator has looked at it.
+#[tokio::test(start_paused = true)]
+async fn what_is_damaged_stays_and_keeps_nothing_else_waiting() {
+    const ID: &str = "01900000-0000-7000-8000-000000000001";
+    let world = World::new().await;
+    let queues = ["dropped/a/", "gc/condemned/a/", "gc/unheld/", "gc/bytes/", "gc/tombstones/"];
+    let damaged = queues.map(|queue| format!("{queue}{ID}"));
+    let registers = ["record", "holder"].map(|what| (what, Digest::of(Algorithm::Sha256, what.as_bytes())));
+    let [record, holder] = registers.map(|(what, digest)| {
+        let leaf = if what == "record" { "_" } else { "a" };
+        format!("blobs/sha256/{}/{}/{leaf}", &digest.hex()[..2], digest.hex())
+    });
+    for bytes in [b"record".as_slice(), b"holder", b"garbage"] {
+        world.upload("a", bytes).await;
+    }
+    let image = world.push("a", "t", b"garbage").await.unwrap();
+    world.registry.delete_manifest(&repo("a"), &image).await.unwrap();
+    world.registry.settle().await;
+    for key in damaged.iter().chain([&record, &holder]) {
+        let key = Key::parse(key).unwrap();
+        world.store.delete(&key).await.unwrap();
+        let written = world.store.put(&key, Bytes::from_static(b"{"), Condition::Create).await.unwrap();
+        assert!(matches!(written, Put::Stored(_)));
+    }
+    for _ in 0..12 {
+        world.forward(24);
+        world.collector.round().await.unwrap();
+        world.registry.settle().await;
+    }
+    let left = world.keys().await;
+    assert!(damaged.iter().chain([&record, &holder]).all(|key| left.contains(key)), "{left:?}");
+    let garbage = Digest::of(Algorithm::Sha256, b"garbage").hex();
+    assert!(!left.iter().any(|key| key.contains(&garbage) || key.starts_with("repos/")), "{left:?}");
+    assert!(!left.contains(&"catalog/a".to_owned()), "{left:?}");
 }
 
 /// A store in which nothing leads to what is garbage.

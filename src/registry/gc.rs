@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, Repository},
-    store::Key,
+    store::{Entry, Key},
 };
 
 mod bytes;
@@ -142,8 +142,9 @@ impl JsonValue for Lease {}
 /// For how many seconds what a reference in flight keeps is left alone before it is looked at again, or for the grace
 /// where that is less.
 const WAIT: u64 = 3600;
-/// How many entries are worked on together.
+/// How many entries are worked on together, and how many bytes of them, or one that is larger.
 const BATCH: usize = 1000;
+const BATCH_BYTES: u64 = 16 << 20;
 /// How many of them are read side by side: a manifest among them may have megabytes.
 const READS: usize = 4;
 
@@ -178,39 +179,45 @@ impl Collector {
         for queue in [layout::DROPPED, layout::CONDEMNED] {
             let mut pages = Pages::new(queue);
             while let Some(due) = self.next_due(&mut pages).await? {
-                let mut repositories: BTreeMap<Repository, Vec<Key>> = BTreeMap::new();
-                for key in due {
-                    if let Some(Named::Dropped(of) | Named::Condemned(of)) = layout::parse(&key) {
-                        repositories.entry(of).or_default().push(key);
+                let mut repositories: BTreeMap<Repository, Vec<Entry>> = BTreeMap::new();
+                for entry in due {
+                    if let Some(Named::Dropped(of) | Named::Condemned(of)) = layout::parse(&entry.key) {
+                        repositories.entry(of).or_default().push(entry);
                     }
                 }
-                for (repository, entries) in repositories {
-                    go_on(self.collect_holders(&repository, &entries, &mut told).await, &repository)?;
+                for (repository, due) in repositories {
+                    for entries in batches(due) {
+                        go_on(self.collect_holders(&repository, &entries, &mut told).await, &repository)?;
+                    }
                 }
             }
         }
         for queue in [layout::UNHELD, layout::BYTES] {
             let mut pages = Pages::new(queue);
             while let Some(due) = self.next_due(&mut pages).await? {
-                go_on(self.collect_bytes(&due, &mut told).await, &queue)?;
+                for entries in batches(due) {
+                    go_on(self.collect_bytes(&entries, &mut told).await, &queue)?;
+                }
             }
         }
         let mut pages = Pages::new(layout::TOMBSTONES);
         while let Some(due) = self.next_due(&mut pages).await? {
-            go_on(self.remove_tombstones(&due, &mut told).await, &layout::TOMBSTONES)?;
+            for entries in batches(due) {
+                go_on(self.remove_tombstones(&entries, &mut told).await, &layout::TOMBSTONES)?;
+            }
         }
         self.collect_history(&mut told.done).await?;
         Ok(told.done)
     }
 
     /// The next entries of a queue that are due, and the end of the queue with `None`.
-    async fn next_due(&self, pages: &mut Pages) -> Result<Option<Vec<Key>>> {
+    async fn next_due(&self, pages: &mut Pages) -> Result<Option<Vec<Entry>>> {
         let mut due = Vec::new();
         while due.len() < BATCH {
-            let Some(keys) = pages.next(self.store()).await? else {
+            let Some(entries) = pages.next_entries(self.store()).await? else {
                 return Ok(if due.is_empty() { None } else { Some(due) });
             };
-            due.extend(keys.into_iter().filter(|key| self.registry.is_due(key)));
+            due.extend(entries.into_iter().filter(|entry| self.registry.is_due(&entry.key)));
         }
         Ok(Some(due))
     }
@@ -221,6 +228,11 @@ impl Collector {
 
     fn wait(&self) -> u64 {
         self.registry.settings.grace.as_secs().clamp(1, WAIT)
+    }
+
+    /// Reads an entry. One that is damaged stays where it is, and keeps no other waiting.
+    async fn read_entry<T: for<'de> Deserialize<'de>>(&self, key: &Key) -> Result<Option<T>> {
+        go_on(pending::read(self.store(), key).await.map_err(Into::into), key)
     }
 
     /// The id of an entry that is left alone for so many seconds.
@@ -252,5 +264,37 @@ impl Collector {
         use futures_util::{StreamExt, TryStreamExt, stream};
         let deletes: Vec<_> = entries.iter().map(|key| self.store().delete(key)).collect();
         Ok(stream::iter(deletes).buffer_unordered(super::PARALLEL).try_collect::<()>().await?)
+    }
+}
+
+/// Entries in their order, so many together as may be.
+fn batches(entries: Vec<Entry>) -> Vec<Vec<Key>> {
+    let mut batches: Vec<Vec<Key>> = Vec::new();
+    let mut bytes = 0;
+    for entry in entries {
+        bytes += entry.size;
+        match batches.last_mut() {
+            Some(batch) if bytes <= BATCH_BYTES => batch.push(entry.key),
+            _ => {
+                bytes = entry.size;
+                batches.push(vec![entry.key]);
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_entries_are_worked_on_few_at_a_time() {
+        let sizes = [BATCH_BYTES / 2, BATCH_BYTES / 2, 1, BATCH_BYTES * 2, 1, 1];
+        let entries = sizes.iter().zip("abcdef".chars());
+        let entries = entries.map(|(&size, key)| Entry { key: Key::parse(key.to_string()).unwrap(), size }).collect();
+        let batches: Vec<String> =
+            batches(entries).iter().map(|batch| batch.iter().map(Key::as_str).collect()).collect();
+        assert_eq!(batches, ["ab", "c", "d", "ef"]);
     }
 }

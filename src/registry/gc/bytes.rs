@@ -10,6 +10,7 @@ use crate::{
     registry::{
         Error, PARALLEL, Result,
         blob::Record,
+        expire::go_on,
         layout::{self, Named},
         nonce::Nonce,
         pending,
@@ -46,14 +47,14 @@ enum Taken {
 impl Collector {
     /// Works through entries, and consumes them.
     pub(super) async fn collect_bytes(&self, entries: &[Key], told: &mut Told<'_>) -> Result<()> {
-        let mut candidates = BTreeSet::new();
+        let (mut candidates, mut read) = (BTreeSet::new(), Vec::new());
         for key in entries {
             if let Some(Named::Unheld) = layout::parse(key) {
-                let entry: Option<Unheld> = pending::read(self.store(), key).await?;
-                candidates.extend(entry.into_iter().flat_map(|entry| entry.digests));
+                let Some(entry) = self.read_entry::<Unheld>(key).await? else { continue };
+                candidates.extend(entry.digests);
             } else {
-                let entry: Option<Bytes> = pending::read(self.store(), key).await?;
-                for (digest, data) in entry.into_iter().flat_map(|entry| entry.bytes) {
+                let Some(entry) = self.read_entry::<Bytes>(key).await? else { continue };
+                for (digest, data) in entry.bytes {
                     // Somebody stopped before they were deleted.
                     let data = data_key(&data)?;
                     if self.delete_unnamed(&digest, &data).await? {
@@ -63,6 +64,7 @@ impl Collector {
                     }
                 }
             }
+            read.push(key.clone());
         }
         let mut waiting = Vec::new();
         let mut tombstones = Vec::new();
@@ -86,7 +88,8 @@ impl Collector {
         }
         self.leave_unheld(waiting, self.wait()).await?;
         self.leave_tombstones(tombstones).await?;
-        self.consume(&named.into_iter().chain(entries.iter().cloned()).collect::<Vec<_>>()).await
+        read.extend(named);
+        self.consume(&read).await
     }
 
     async fn condemn_records(
@@ -95,10 +98,16 @@ impl Collector {
         waiting: &mut Vec<Digest>,
         tombstones: &mut Vec<(String, Nonce)>,
     ) -> Result<Vec<Doomed>> {
-        let looks: Vec<_> = candidates.iter().map(|digest| self.look_at_record(digest)).collect();
+        let look = |digest| async move { (digest, self.look_at_record(digest).await) };
+        let looks: Vec<_> = candidates.iter().map(look).collect();
         let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
         let mut doomed = Vec::new();
-        while let Some((digest, seen, need)) = looks.try_next().await? {
+        while let Some((&digest, look)) = looks.next().await {
+            // A damaged one keeps no other waiting.
+            let Some((seen, need)) = go_on(look.map(Some), &digest)? else {
+                waiting.push(digest);
+                continue;
+            };
             let register = layout::record(&digest);
             match (&seen.state, need) {
                 (State::Absent, _) | (State::Live(_), Need::Held) => {}
@@ -126,10 +135,10 @@ impl Collector {
         Ok(doomed)
     }
 
-    async fn look_at_record(&self, digest: &Digest) -> Result<(Digest, Seen<Record>, Need)> {
+    async fn look_at_record(&self, digest: &Digest) -> Result<(Seen<Record>, Need)> {
         let seen = layout::record(digest).read(self.store()).await?;
         let need = if seen.present().is_some() { self.need_of(digest).await? } else { Need::None };
-        Ok((*digest, seen, need))
+        Ok((seen, need))
     }
 
     /// References in flight first, and then what they turn into: holders.

@@ -10,6 +10,7 @@ use crate::{
     registry::{
         Error, PARALLEL, Result,
         blob::Holder,
+        expire::go_on,
         layout::{self, Named},
         nonce::Nonce,
         pending::{self, Dropped, DroppedWhat},
@@ -21,6 +22,8 @@ use crate::{
 /// What the entries of one repository lead to.
 #[derive(Default)]
 struct Work {
+    /// These entries.
+    read: Vec<Key>,
     /// Perhaps not needed any more.
     candidates: BTreeMap<Digest, Why>,
     /// Condemned, and rested since.
@@ -63,54 +66,71 @@ impl Collector {
             dropped.put(self.store(), self.wait()).await?;
         }
         self.leave_tombstones(work.tombstones).await?;
-        self.consume(entries).await
+        self.consume(&work.read).await
     }
 
     async fn read_entries(&self, repository: &Repository, entries: &[Key]) -> Result<Work> {
         let mut work = Work::default();
-        let reads: Vec<_> = entries.iter().map(|key| self.read_entry(key)).collect();
+        let reads: Vec<_> =
+            entries.iter().map(|key| async move { Ok::<_, Error>((key, self.read_either(key).await?)) }).collect();
         let mut reads = stream::iter(reads).buffer_unordered(READS);
-        while let Some(read) = reads.try_next().await? {
+        while let Some((key, read)) = reads.try_next().await? {
             match read {
-                Read::Nothing => {}
+                Read::Nothing => continue,
                 Read::Condemned(condemned) => work.rested.extend(condemned.holders),
-                Read::Dropped(DroppedWhat::Blobs { digests }, _) => {
-                    for digest in digests {
-                        work.candidates.entry(digest).or_insert(Why::Unnamed);
-                    }
-                }
-                Read::Dropped(DroppedWhat::Tag { tag, .. }, _) => {
-                    self.note_tombstone(&layout::tag(repository, &tag), &mut work.tombstones).await?;
-                }
-                Read::Dropped(DroppedWhat::Push { digest, tags, digests }, _) => {
-                    work.candidates.extend(digests.into_iter().map(|digest| (digest, Why::Unnamed)));
-                    work.may_be_empty = true;
-                    self.note_tombstones(repository, &digest, tags, None, &mut work.tombstones).await?;
-                }
-                Read::Dropped(DroppedWhat::Catalog {}, _) => work.may_be_empty = true,
-                Read::Dropped(DroppedWhat::Manifest { digest, media_type, tags, subject, manifest }, at) => {
-                    // Also if it is back: perhaps without its tags.
-                    self.note_tombstones(repository, &digest, tags, subject, &mut work.tombstones).await?;
-                    if self.is_back(repository, &digest).await? {
+                Read::Dropped(dropped) => {
+                    let known = self.take_up(repository, dropped, &mut work).await.map(|()| true);
+                    if !go_on(known, key)? {
                         continue;
                     }
-                    let parsed = Manifest::parse(Some(&media_type), manifest.as_bytes());
-                    let parsed = parsed.map_err(|error| Error::ManifestInvalid(format!("{digest}: {error}")))?;
-                    let why = Why::Deleted { manifest: digest, at };
-                    work.candidates.extend(look::digests(&parsed).map(|named| (named, why)));
-                    work.may_be_empty = true;
                 }
             }
+            work.read.push(key.clone());
         }
         Ok(work)
     }
 
-    async fn read_entry(&self, key: &Key) -> Result<Read> {
-        if let Some(Named::Condemned(_)) = layout::parse(key) {
-            return Ok(pending::read(self.store(), key).await?.map_or(Read::Nothing, Read::Condemned));
+    async fn read_either(&self, key: &Key) -> Result<Read> {
+        Ok(if let Some(Named::Condemned(_)) = layout::parse(key) {
+            self.read_entry(key).await?.map_or(Read::Nothing, Read::Condemned)
+        } else {
+            self.read_entry(key).await?.map_or(Read::Nothing, Read::Dropped)
+        })
+    }
+
+    /// What was taken away leads to.
+    async fn take_up(&self, repository: &Repository, dropped: Dropped, work: &mut Work) -> Result<()> {
+        match dropped.what {
+            DroppedWhat::Blobs { digests } => {
+                for digest in digests {
+                    work.candidates.entry(digest).or_insert(Why::Unnamed);
+                }
+            }
+            DroppedWhat::Tag { tag, .. } => {
+                self.note_tombstone(&layout::tag(repository, &tag), &mut work.tombstones).await?;
+            }
+            DroppedWhat::Push { digest, tags, digests } => {
+                for digest in digests {
+                    work.candidates.entry(digest).or_insert(Why::Unnamed);
+                }
+                work.may_be_empty = true;
+                self.note_tombstones(repository, &digest, tags, None, &mut work.tombstones).await?;
+            }
+            DroppedWhat::Catalog {} => work.may_be_empty = true,
+            DroppedWhat::Manifest { digest, media_type, tags, subject, manifest } => {
+                // Also if it is back: perhaps without its tags.
+                self.note_tombstones(repository, &digest, tags, subject, &mut work.tombstones).await?;
+                if self.is_back(repository, &digest).await? {
+                    return Ok(());
+                }
+                let parsed = Manifest::parse(Some(&media_type), manifest.as_bytes());
+                let parsed = parsed.map_err(|error| Error::ManifestInvalid(format!("{digest}: {error}")))?;
+                let why = Why::Deleted { manifest: digest, at: dropped.at };
+                work.candidates.extend(look::digests(&parsed).map(|named| (named, why)));
+                work.may_be_empty = true;
+            }
         }
-        let entry: Option<Dropped> = pending::read(self.store(), key).await?;
-        Ok(entry.map_or(Read::Nothing, |entry| Read::Dropped(entry.what, entry.at)))
+        Ok(())
     }
 
     /// Whether a manifest is there although a delete of it was announced. Then it is written anew: a delete that stalled
@@ -165,10 +185,12 @@ impl Collector {
         rest: &mut Rest,
         told: &mut Told<'_>,
     ) -> Result<()> {
-        let digests: Vec<_> = work.rested.iter().map(|(digest, ..)| *digest).collect();
-        let seen = self.read_holders(repository, &digests).await?;
+        let digests = work.rested.iter().map(|(digest, ..)| *digest);
+        let mut holders = self.read_holders(repository, digests, &mut rest.waiting).await?;
         let mut ripe = Vec::new();
-        for ((digest, nonce, why), (_, seen)) in work.rested.iter().zip(seen) {
+        for (digest, nonce, why) in &work.rested {
+            // Where two entries name it, one of them is enough: it leads on, whichever it is.
+            let Some(seen) = holders.remove(digest) else { continue };
             match &seen.state {
                 State::Absent => rest.unheld.push(*digest),
                 State::Gone { .. } => {
@@ -215,9 +237,9 @@ impl Collector {
         rest: &mut Rest,
         told: &mut Told<'_>,
     ) -> Result<()> {
-        let digests: Vec<_> = work.candidates.keys().copied().collect();
         let mut held = Vec::new();
-        for (digest, seen) in self.read_holders(repository, &digests).await? {
+        let digests = work.candidates.keys().copied();
+        for (digest, seen) in self.read_holders(repository, digests, &mut rest.waiting).await? {
             match &seen.state {
                 State::Live(_) | State::Condemned(_) => held.push((digest, seen)),
                 State::Absent => rest.unheld.push(digest),
@@ -283,15 +305,24 @@ impl Collector {
         }
     }
 
-    async fn read_holders(&self, repository: &Repository, digests: &[Digest]) -> Result<Vec<(Digest, Seen<Holder>)>> {
-        let reads: Vec<_> = digests
-            .iter()
-            .map(|digest| async move {
-                let seen = layout::holder(digest, repository).read(self.store()).await?;
-                Ok::<_, Error>((*digest, seen))
-            })
-            .collect();
-        stream::iter(reads).buffered(PARALLEL).try_collect().await
+    /// What is read of each; a damaged one waits, and keeps no other waiting.
+    async fn read_holders(
+        &self,
+        repository: &Repository,
+        digests: impl Iterator<Item = Digest>,
+        waiting: &mut Vec<Digest>,
+    ) -> Result<BTreeMap<Digest, Seen<Holder>>> {
+        let read = |digest| async move { (digest, layout::holder(&digest, repository).read(self.store()).await) };
+        let reads: Vec<_> = digests.map(read).collect();
+        let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
+        let mut holders = BTreeMap::new();
+        while let Some((digest, read)) = reads.next().await {
+            match go_on(read.map(Some).map_err(Error::from), layout::holder(&digest, repository).key())? {
+                Some(seen) => drop(holders.insert(digest, seen)),
+                None => waiting.push(digest),
+            }
+        }
+        Ok(holders)
     }
 
     async fn leave_condemned(&self, repository: &Repository, holders: Vec<(Digest, Nonce, Why)>) -> Result<()> {
@@ -313,9 +344,8 @@ impl Rest {
 }
 
 enum Read {
-    /// Consumed by another collector.
+    /// Consumed by another collector, or damaged.
     Nothing,
-    /// And when.
-    Dropped(DroppedWhat, u64),
+    Dropped(Dropped),
     Condemned(Condemned),
 }

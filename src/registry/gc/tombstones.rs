@@ -10,9 +10,9 @@ use crate::{
     oci::{Digest, Repository},
     registry::{
         Result,
+        expire::go_on,
         layout::{self, Named},
         nonce::Nonce,
-        pending,
         register::State,
     },
     store::{Deleted, Key, Version},
@@ -30,19 +30,23 @@ struct Still {
 impl Collector {
     /// Works through entries, and consumes them.
     pub(super) async fn remove_tombstones(&self, entries: &[Key], told: &mut Told<'_>) -> Result<()> {
-        let mut still = Vec::new();
-        for entry in entries {
-            let entry: Option<Tombstones> = pending::read(self.store(), entry).await?;
-            for (key, nonce) in entry.into_iter().flat_map(|entry| entry.tombstones) {
+        let (mut still, mut read) = (Vec::new(), Vec::new());
+        for key in entries {
+            let Some(entry) = self.read_entry::<Tombstones>(key).await? else { continue };
+            for (key, nonce) in entry.tombstones {
                 still.extend(self.still_there(key, nonce).await?);
             }
+            read.push(key.clone());
         }
         let mut excused: BTreeMap<Repository, BTreeSet<Digest>> = BTreeMap::new();
         for (repository, digest) in still.iter().filter_map(|still| still.excuses.clone()) {
             excused.entry(repository).or_default().insert(digest);
         }
         for (repository, digests) in &mut excused {
-            *digests = self.named(repository, digests).await?;
+            // Where a manifest is damaged all of them stay, and keep no others.
+            if let Some(named) = go_on(self.named(repository, digests).await.map(Some), repository)? {
+                *digests = named;
+            }
         }
         let mut stay = Vec::new();
         for Still { key, nonce, version, excuses } in still {
@@ -55,7 +59,7 @@ impl Collector {
             }
         }
         self.leave_tombstones(stay).await?;
-        self.consume(entries).await
+        self.consume(&read).await
     }
 
     async fn still_there(&self, key: String, nonce: Nonce) -> Result<Option<Still>> {
