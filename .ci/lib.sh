@@ -160,6 +160,22 @@ serve_minio() {
   wait_for "http://127.0.0.1:$1/minio/health/ready" "$3"
 }
 
+# serve_seaweedfs PORT DATA_DIR LOG: the same of SeaweedFS.
+serve_seaweedfs() {
+  seaweedfs
+  mkdir -p "$2"
+  weed mini -dir="$2" -ip=127.0.0.1 -ip.bind=127.0.0.1 -bucket=registry -master.port="$(free_port)" \
+    -volume.port="$(free_port)" -filer.port="$(free_port)" -s3.port="$1" -webdav=false -admin.ui=false >"$3" 2>&1 &
+  seaweedfs_pid=$!
+  # It listens before there is a bucket.
+  local deadline=$((SECONDS + START_SECONDS))
+  until curl -fsS -o /dev/null --aws-sigv4 aws:amz:us-east-1:s3 --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
+    --head "http://127.0.0.1:$1/registry" 2>/dev/null; do
+    ((SECONDS < deadline)) || { tail -n 20 "$3" >&2; die 'SeaweedFS made no bucket'; }
+    sleep 0.5
+  done
+}
+
 # --- the registry ----------------------------------------------------------------------------------------------------
 
 registry_pid=''

@@ -84,19 +84,8 @@ start_minio() {
 }
 
 start_seaweedfs() {
-  seaweedfs
-  mkdir -p "$scratch/weed"
-  weed mini -dir="$scratch/weed" -ip=127.0.0.1 -ip.bind=127.0.0.1 -bucket=registry -master.port="$(free_port)" \
-    -volume.port="$(free_port)" -filer.port="$(free_port)" -s3.port="$1" -webdav=false -admin.ui=false \
-    >"$scratch/server.log" 2>&1 &
-  pids+=($!)
-  # It listens before there is a bucket.
-  local deadline=$((SECONDS + START_SECONDS))
-  until curl -fsS -o /dev/null --aws-sigv4 aws:amz:us-east-1:s3 --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
-    --head "$endpoint/registry" 2>/dev/null; do
-    ((SECONDS < deadline)) || { tail -n 20 "$scratch/server.log" >&2; die 'SeaweedFS made no bucket'; }
-    sleep 0.5
-  done
+  serve_seaweedfs "$1" "$scratch/weed" "$scratch/server.log"
+  pids+=("$seaweedfs_pid")
 }
 
 # Round robin by request, nothing buffered, nothing repeated.

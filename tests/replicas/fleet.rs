@@ -15,7 +15,7 @@ use std::{
 use futures_util::StreamExt;
 use marina_distribution::store::{
     Entry, Span, Store,
-    s3::{Credentials, S3Settings, S3Store},
+    s3::{Credentials, ListOrder, S3Settings, S3Store},
 };
 use tokio::runtime::Builder;
 
@@ -162,6 +162,13 @@ pub(crate) fn collect(store: SocketAddr, offset: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Puts back what was deleted, by the command. What it says, or why it did not.
+pub(crate) fn restore(store: SocketAddr, options: &[&str], what: &str) -> Result<String, String> {
+    let output = marina("restore", store).arg(what).args(options).output().unwrap();
+    let [said, why] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    if output.status.success() { Ok(said) } else { Err(why) }
+}
+
 fn marina(command: &str, store: SocketAddr) -> Command {
     let mut marina = Command::new(env!("CARGO_BIN_EXE_marina-distribution"));
     marina.arg(command).args(["--store", &format!("s3://{BUCKET}/{PREFIX}")]);
@@ -194,6 +201,7 @@ async fn open(store: SocketAddr) -> Arc<dyn Store> {
             secret_access_key: SECRET.into(),
             session_token: None,
         },
+        list_order: if env::var_os("COLLECT_STORE").is_some() { ListOrder::Paths } else { ListOrder::Bytes },
         ..S3Settings::new(BUCKET)
     };
     Arc::new(S3Store::open(settings).await)

@@ -5,7 +5,8 @@
 //! they are not answered, as real clients do. One replica's clock is an hour behind, one's an hour ahead.
 //!
 //! `REPLICAS_ROUNDS` says how many deaths (200), `REPLICAS_SEED` in what order, `REPLICAS_LOGS` a directory for the logs.
-//! `COLLECT_SECS` says for how long the collector is under load (60).
+//! `COLLECT_SECS` says for how long the collector is under load (60), and `COLLECT_STORE` on which other store: one that
+//! honours the condition of a delete, so that no tombstones stay.
 
 #![expect(
     clippy::unwrap_used,
