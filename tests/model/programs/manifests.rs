@@ -23,7 +23,15 @@ fn each(tags: u8) -> impl Iterator<Item = u8> {
 
 pub(super) async fn push(store: &Store, local: Local, job: Job) -> Steps<Next> {
     let local = if local.tries == 0 { Local { tags: job.tags, ..local } } else { local };
-    match push_once(store, local, job, false).await? {
+    let pushed = match push_once(store, local, job, false).await {
+        Err(why) if local.tries > 0 || why == Outcome::Failed => {
+            // It may have listed the repository when its reference in flight had expired.
+            store.create(Key::Dropped).await?;
+            return Err(why);
+        }
+        pushed => pushed?,
+    };
+    match pushed {
         Pushed::Whole(pending) => {
             // The client has its answer; that the reference in flight goes, nobody waits for.
             store.reply(Outcome::Acknowledged);
