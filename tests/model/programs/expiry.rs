@@ -86,14 +86,11 @@ pub(super) async fn session(store: &Store, local: Local, session: u8, blob: u8) 
     let key = Key::End(session);
     let listed = store.simply(Call::List(List::Session(session))).await;
     let end = if listed & 1 == 1 { store.read(key).await } else { Value::ABSENT };
-    // Without a journal it had no parts.
-    let has_parts = listed & 2 == 2;
-    if has_parts {
-        store.read(Key::Journal(session)).await;
-    }
-    if !has_parts && end == Value::ABSENT {
+    // Without a journal it had no parts, and what there is of it is a mark.
+    if listed & 2 == 0 {
         return Err(Outcome::Refused);
     }
+    store.read(Key::Journal(session)).await;
     let finished = if end.is_live() && end.body() & EXPIRED != 0 {
         end.body() & FINISHED != 0
     } else {
@@ -104,25 +101,21 @@ pub(super) async fn session(store: &Store, local: Local, session: u8, blob: u8) 
         }
         finished
     };
-    if has_parts {
-        if finished && !store.is(Wrong::NoWait) {
-            let flying = store.simply(Call::List(List::PendingBlobs(blob))).await;
-            for id in (0..32).filter(|id| flying >> id & 1 == 1) {
-                let is_there = store.read(Key::Pending(id)).await != Value::ABSENT;
-                if is_there && is_of(store, id, session) {
-                    return Ok(store.again(local));
-                }
+    if finished && !store.is(Wrong::NoWait) {
+        let flying = store.simply(Call::List(List::PendingBlobs(blob))).await;
+        for id in (0..32).filter(|id| flying >> id & 1 == 1) {
+            let is_there = store.read(Key::Pending(id)).await != Value::ABSENT;
+            if is_there && is_of(store, id, session) {
+                return Ok(store.again(local));
             }
         }
-        store.simply(Call::Abort(session)).await;
-        if !finished || !names(store.look(Key::Record(blob)).await, of_session(session)) {
-            store.delete(of_session(session)).await?;
-        }
+    }
+    store.simply(Call::Abort(session)).await;
+    if !finished || !names(store.look(Key::Record(blob)).await, of_session(session)) {
+        store.delete(of_session(session)).await?;
     }
     store.simply(Call::List(List::Session(session))).await;
-    if has_parts {
-        store.delete(Key::Journal(session)).await?;
-    }
+    store.delete(Key::Journal(session)).await?;
     Ok(Next::Done(Outcome::Acknowledged))
 }
 
@@ -131,9 +124,10 @@ pub(super) async fn session(store: &Store, local: Local, session: u8, blob: u8) 
 pub(super) async fn mark(store: &Store, session: u8) -> Steps<Next> {
     let key = Key::End(session);
     let listed = store.simply(Call::List(List::Session(session))).await;
-    if listed != 1 || store.read(key).await.body() & EXPIRED == 0 {
+    if listed != 1 {
         return Err(Outcome::Refused);
     }
+    store.read(key).await;
     store.simply(Call::List(List::Session(session))).await;
     store.delete(key).await?;
     Ok(Next::Done(Outcome::Acknowledged))
