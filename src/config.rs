@@ -15,7 +15,7 @@ pub(crate) mod fuzz;
 mod sources;
 mod value;
 
-pub use command::{Action, Invocation};
+pub use command::{Action, Checking, Invocation};
 use sources::{Given, Sources};
 pub use value::LogFormat;
 pub use value::{Automatic, Encryption, Networks, OrZero, StoreLocation, UrlLife};

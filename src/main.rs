@@ -18,7 +18,6 @@ use marina_distribution::{
     http::{self, Networks, Redirects},
     registry::{
         self, Clock, Collected, Collector, DATA_KEYS, Event, Registry, SCRATCH_KEYS, Subject, SystemClock, Verdict,
-        check,
     },
     server::{self, Ended, Stop},
     store::{
@@ -33,6 +32,7 @@ use marina_distribution::{
 use tokio::{runtime::Runtime, time::Instant};
 use tracing::{error, info, warn};
 
+mod check;
 mod undo;
 
 /// It ran, and found or left something that is not right.
@@ -63,7 +63,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::SUCCESS)
         }
         Action::Serve => on_runtime(serve(effective.config)),
-        Action::Check => on_runtime(check(effective.config)),
+        Action::Check(checking) => on_runtime(check::check(effective.config, checking)),
         Action::Doctor { install_lifecycle } => on_runtime(doctor(effective.config, install_lifecycle)),
         Action::Gc { dry_run, full } => on_runtime(collect(effective.config, dry_run, full)),
         Action::History { tag } => on_runtime(undo::history(effective.config, tag)),
@@ -121,20 +121,6 @@ fn http_settings(config: &Config) -> http::Settings {
     };
     let proxies = Networks::new(config.trusted_proxies.0.iter().copied());
     http::Settings { deletes: config.deletes, redirects, proxies }
-}
-
-/// One line for each finding, then what was counted.
-async fn check(config: Config) -> Result<ExitCode, Box<dyn Error>> {
-    let store = open_existing_store(&config).await?;
-    let mut out = io::stdout();
-    let mut told = Ok(());
-    let summary = check::check(store, |finding| {
-        told = std::mem::replace(&mut told, Ok(())).and_then(|()| writeln!(out, "{finding}"));
-    })
-    .await?;
-    told?;
-    writeln!(out, "{summary}")?;
-    Ok(if summary.findings == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) })
 }
 
 /// A table of what the store can do.

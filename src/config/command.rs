@@ -1,7 +1,8 @@
 //! The command line.
 
-use std::{ffi::OsString, path::Path, time::SystemTime};
+use std::{ffi::OsString, num::NonZeroU64, path::Path, time::SystemTime};
 
+use bytesize::ByteSize;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{
@@ -15,6 +16,10 @@ Every setting is a flag, a variable or a key of the file named by --config, in t
 
 Without a command, the server is started.";
 
+const DEEP: &str = "deep";
+const RATE: &str = "rate";
+const SAMPLE: &str = "sample";
+const AFTER: &str = "after";
 const INSTALL_LIFECYCLE: &str = "install_lifecycle";
 const ONCE: &str = "once";
 const DRY_RUN: &str = "dry_run";
@@ -28,7 +33,7 @@ pub enum Action {
     /// Run the registry.
     Serve,
     /// Verify what is stored.
-    Check,
+    Check(Checking),
     /// Find out what the store can do.
     Doctor { install_lifecycle: bool },
     /// Take what nothing needs any more, once. `dry_run`: only say what would be taken. `full`: look for it everywhere.
@@ -43,6 +48,17 @@ pub enum Action {
     Health,
     /// Print the configuration.
     Config,
+}
+
+/// How a check goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checking {
+    /// Hash the bytes of blobs, or of a share of them, at so many bytes a second.
+    pub deep: bool,
+    pub sample: Option<String>,
+    pub rate: Option<NonZeroU64>,
+    /// Go on behind this key.
+    pub after: Option<String>,
 }
 
 /// What the operator asked for: one action, and the whole configuration.
@@ -60,7 +76,7 @@ impl Invocation {
     ) -> Result<Self, Error> {
         let matches = command().try_get_matches_from(arguments)?;
         let (action, matches) = match matches.subcommand() {
-            Some(("check", matches)) => (Action::Check, matches),
+            Some(("check", matches)) => (Action::Check(Checking::of(matches)), matches),
             Some(("doctor", matches)) => {
                 (Action::Doctor { install_lifecycle: matches.get_flag(INSTALL_LIFECYCLE) }, matches)
             }
@@ -94,6 +110,17 @@ impl Invocation {
     }
 }
 
+impl Checking {
+    fn of(matches: &ArgMatches) -> Self {
+        Self {
+            deep: matches.get_flag(DEEP),
+            sample: matches.get_one(SAMPLE).cloned(),
+            rate: matches.get_one(RATE).copied(),
+            after: matches.get_one(AFTER).cloned(),
+        }
+    }
+}
+
 fn command() -> Command {
     let about = [
         ("serve", "Run the registry (the default)"),
@@ -118,6 +145,7 @@ fn command() -> Command {
         .after_help(AFTER_HELP)
         .disable_help_subcommand(true)
         .subcommands(about.map(|(name, about)| Command::new(name).about(about)))
+        .mut_subcommand("check", |check| check.args(ways_to_check()))
         .mut_subcommand("doctor", |doctor| doctor.arg(install_lifecycle()))
         .mut_subcommand("gc", |gc| gc.args(ways_to_collect()))
         .mut_subcommand("explain", |explain| {
@@ -149,6 +177,25 @@ fn install_lifecycle() -> Arg {
         .long(kebab(INSTALL_LIFECYCLE))
         .action(ArgAction::SetTrue)
         .help("Add a rule to the bucket that drops what abandoned uploads leave, if there is none")
+}
+
+fn ways_to_check() -> [Arg; 4] {
+    let option = |name, value_name, help| Arg::new(name).long(name).value_name(value_name).help(help);
+    let rate = |text: &str| {
+        let rate = text.parse::<ByteSize>().ok().and_then(|rate| NonZeroU64::new(rate.as_u64()));
+        rate.ok_or("expected a number of bytes such as 50MiB")
+    };
+    [
+        Arg::new(DEEP).long(DEEP).action(ArgAction::SetTrue).help("Also read and hash the bytes of blobs"),
+        option(RATE, "SIZE", "Read at most so many bytes a second").value_parser(rate).requires(DEEP),
+        option(
+            SAMPLE,
+            "SHARE",
+            "Read a share of the blobs only: 10%, always the same, or each of 1/10 to 10/10 in turn",
+        )
+        .requires(DEEP),
+        option(AFTER, "KEY", "Go on where an earlier check was stopped"),
+    ]
 }
 
 fn at() -> Arg {

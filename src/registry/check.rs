@@ -1,5 +1,5 @@
-//! Verifies the invariants of [`super`] on a store, by reading alone. What they say of bytes is verified by place and
-//! size: a manifest's are hashed, a blob's are not read.
+//! Verifies the invariants of [`super`] on a store, by reading alone. A manifest's bytes are hashed. A blob's are verified
+//! by place and size; a deep check reads and hashes them too, some at a time and at a bounded rate.
 //!
 //! Every key is visited once, page by page; nothing is held that grows with the store. Each register answers for what it
 //! relies on, so what is wrong is named once, at the key that should not be as it is.
@@ -11,15 +11,21 @@
 //! has the same content twice: so it stood there throughout, and when the second look missed what it relies on, that
 //! *was* missing. No push or delete of this registry looks like that, however it is interleaved or cut off.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use self::look::{Counted, Look, Problem};
+pub use self::bytes::Share;
+use self::{
+    bytes::Reader,
+    look::{Counted, Look, Problem},
+};
 use super::{PARALLEL, layout, session::SessionId};
 use crate::store::{Entry, Key, Result, Store};
 
+mod bytes;
 mod look;
+mod report;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +61,9 @@ pub struct Summary {
     pub blobs: u64,
     /// Those of all blobs.
     pub bytes: u64,
+    /// Blobs whose bytes were read, and those bytes.
+    pub hashed: u64,
+    pub hashed_bytes: u64,
     pub open_uploads: u64,
     /// References in flight.
     pub pending: u64,
@@ -63,8 +72,26 @@ pub struct Summary {
     pub findings: u64,
 }
 
+/// What a check says while it is under way.
+#[derive(Clone, Copy, Debug)]
+pub enum News<'a> {
+    Finding(&'a Finding),
+    /// All is said about this key and those before it; so much has been counted.
+    UpTo(&'a Key, &'a Summary),
+}
+
+/// A check, and how far it goes.
+#[derive(Clone, Debug)]
+pub struct Check {
+    store: Arc<dyn Store>,
+    after: Option<Key>,
+    deep: Option<Reader>,
+}
+
 /// How many keys one list call asks for.
 const PAGE: usize = 1000;
+/// The same where each key may lead to gigabytes: so much may be lost when a check is stopped.
+const DEEP_PAGE: usize = 100;
 /// How often what looks wrong is looked at again. With two, the look between the first and the last proves it.
 const AGAIN: usize = 2;
 /// How long to wait before that: longer than most pushes take between two writes.
@@ -72,49 +99,81 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Checks a whole store, and reports in the order of the keys. Fails only where the store does.
 pub async fn check(store: Arc<dyn Store>, mut on_finding: impl FnMut(&Finding)) -> Result<Summary> {
-    let mut summary = Summary::default();
-    let mut session = None;
-    let mut after = None;
-    loop {
-        let page = store.list("", after.as_ref(), PAGE).await?;
-        summary.open_uploads += count_open(&page, &mut session);
-        let is_last = page.len() < PAGE;
-        after = page.last().map(|entry| entry.key.clone());
-        for finding in check_page(store.as_ref(), page, &mut summary).await? {
-            summary.findings += 1;
-            on_finding(&finding);
-        }
-        if is_last {
-            return Ok(summary);
-        }
-    }
+    let tell = |news: News<'_>| match news {
+        News::Finding(finding) => on_finding(finding),
+        News::UpTo(..) => {}
+    };
+    Check::new(store).run(tell).await
 }
 
-async fn check_page(store: &dyn Store, page: Vec<Entry>, summary: &mut Summary) -> Result<Vec<Finding>> {
-    let looks = look_at(store, page.into_iter().map(|entry| entry.key).collect()).await?;
-    for look in &looks {
-        summary.count(look.counted);
+impl Check {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, after: None, deep: None }
     }
-    let mut suspects: Vec<Look> = looks.into_iter().filter(|look| !look.problems.is_empty()).collect();
-    for _ in 0..AGAIN {
-        if suspects.is_empty() {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-        let again = look_at(store, suspects.iter().map(|look| look.key.clone()).collect()).await?;
-        suspects = suspects.into_iter().zip(again).filter_map(|(first, again)| first.upheld_by(&again)).collect();
-    }
-    let findings = suspects.into_iter().flat_map(|Look { key, problems, .. }| {
-        let finding = move |Problem { invariant, reason }| Finding { key: key.clone(), invariant, reason };
-        problems.into_iter().map(finding)
-    });
-    Ok(findings.collect())
-}
 
-/// Looks at some keys side by side; the answers come in their order.
-async fn look_at(store: &dyn Store, keys: Vec<Key>) -> Result<Vec<Look>> {
-    let looks = keys.into_iter().map(|key| Look::at(store, key));
-    stream::iter(looks).buffered(PARALLEL).try_collect().await
+    /// Only what sorts after this key: where an earlier check was stopped.
+    #[must_use]
+    pub fn after(self, key: Key) -> Self {
+        Self { after: Some(key), ..self }
+    }
+
+    /// Hashes the bytes of this share of blobs, at so many bytes a second.
+    #[must_use]
+    pub fn deep(self, share: Share, rate: Option<NonZeroU64>) -> Self {
+        let reader = Reader::new(Arc::clone(&self.store), rate, share);
+        Self { deep: Some(reader), ..self }
+    }
+
+    /// Reports in the order of the keys. Fails only where the store does.
+    pub async fn run(&self, mut tell: impl FnMut(News<'_>)) -> Result<Summary> {
+        let mut summary = Summary::default();
+        let mut session = None;
+        let mut after = self.after.clone();
+        let limit = if self.deep.is_some() { DEEP_PAGE } else { PAGE };
+        loop {
+            let page = self.store.list("", after.as_ref(), limit).await?;
+            summary.open_uploads += count_open(&page, &mut session);
+            let is_last = page.len() < limit;
+            after = page.last().map(|entry| entry.key.clone());
+            for finding in self.check_page(page, &mut summary).await? {
+                summary.findings += 1;
+                tell(News::Finding(&finding));
+            }
+            if let Some(key) = &after {
+                tell(News::UpTo(key, &summary));
+            }
+            if is_last {
+                return Ok(summary);
+            }
+        }
+    }
+
+    async fn check_page(&self, page: Vec<Entry>, summary: &mut Summary) -> Result<Vec<Finding>> {
+        let looks = self.look_at(page.into_iter().map(|entry| entry.key).collect()).await?;
+        for look in &looks {
+            summary.count(look.counted);
+        }
+        let mut suspects: Vec<Look> = looks.into_iter().filter(|look| !look.problems.is_empty()).collect();
+        for _ in 0..AGAIN {
+            if suspects.is_empty() {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+            let again = self.look_at(suspects.iter().map(|look| look.key.clone()).collect()).await?;
+            suspects = suspects.into_iter().zip(again).filter_map(|(first, again)| first.upheld_by(&again)).collect();
+        }
+        let findings = suspects.into_iter().flat_map(|Look { key, problems, .. }| {
+            let finding = move |Problem { invariant, reason }| Finding { key: key.clone(), invariant, reason };
+            problems.into_iter().map(finding)
+        });
+        Ok(findings.collect())
+    }
+
+    /// Looks at some keys side by side; the answers come in their order.
+    async fn look_at(&self, keys: Vec<Key>) -> Result<Vec<Look>> {
+        let looks = keys.into_iter().map(|key| Look::at(self.store.as_ref(), self.deep.as_ref(), key));
+        stream::iter(looks).buffered(PARALLEL).try_collect().await
+    }
 }
 
 /// How many sessions of a page have no end. Of each session that sorts first; `session` is the last one met.
@@ -137,48 +196,16 @@ impl Summary {
             Counted::Repository => self.repositories += 1,
             Counted::Manifest => self.manifests += 1,
             Counted::Tag => self.tags += 1,
-            Counted::Blob { size } => {
+            Counted::Blob { size, is_hashed } => {
                 self.blobs += 1;
                 self.bytes = self.bytes.saturating_add(size);
+                if is_hashed {
+                    self.hashed += 1;
+                    self.hashed_bytes = self.hashed_bytes.saturating_add(size);
+                }
             }
             Counted::Pending => self.pending += 1,
             Counted::Dropped => self.dropped += 1,
         }
-    }
-}
-
-/// A line of a report.
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, invariant, reason } = self;
-        write!(f, "{invariant}  {key}  {reason}")
-    }
-}
-
-impl fmt::Display for Invariant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Key => "key",
-            Self::Object => "object",
-            Self::Catalog => "catalog",
-            Self::I1 => "I1",
-            Self::I2 => "I2",
-            Self::I3 => "I3",
-            Self::I4 => "I4",
-        })
-    }
-}
-
-/// The last lines of a report.
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:>8} repositories", self.repositories)?;
-        writeln!(f, "{:>8} manifests", self.manifests)?;
-        writeln!(f, "{:>8} tags", self.tags)?;
-        writeln!(f, "{:>8} blobs of {} bytes", self.blobs, self.bytes)?;
-        writeln!(f, "{:>8} open uploads", self.open_uploads)?;
-        writeln!(f, "{:>8} references in flight", self.pending)?;
-        writeln!(f, "{:>8} references dropped", self.dropped)?;
-        write!(f, "{:>8} findings", self.findings)
     }
 }

@@ -8,7 +8,7 @@ use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
     registry::{
         Chunk, Error, Push, Registry, SessionId, Settings,
-        check::{Summary, check},
+        check::{Check, News, Summary, check},
     },
     store::{
         Condition, Key, Limits, Put, Store,
@@ -185,6 +185,20 @@ pub(crate) async fn damage(store: &dyn Store, damage: &Damage) {
     };
     let found = store.read(&key(at)).await.unwrap().unwrap();
     store.put(&key(at), Bytes::from(text), Condition::Replace(found.version)).await.unwrap();
+}
+
+/// What a check says, as the lines of its report.
+pub(crate) async fn told_by(check: Check) -> (Vec<String>, Summary) {
+    let mut lines = Vec::new();
+    let summary = check
+        .run(|news| match news {
+            News::Finding(finding) => lines.push(finding.to_string()),
+            News::UpTo(..) => {}
+        })
+        .await
+        .unwrap();
+    assert_eq!(summary.findings, lines.len() as u64);
+    (lines, summary)
 }
 
 /// What `check` says, as the lines of its report.

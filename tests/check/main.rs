@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod deep;
 mod fixture;
 mod live;
 
@@ -51,6 +52,8 @@ async fn what_a_registry_made_is_clean_and_counted() {
         tags: 4,
         blobs: 3,
         bytes: 70_008,
+        hashed: 0,
+        hashed_bytes: 0,
         open_uploads: 1,
         // One for each blob that was brought or mounted: they stay for the grace period.
         pending: 4,

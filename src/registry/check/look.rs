@@ -4,7 +4,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 
-use super::Invariant;
+use super::{
+    Invariant,
+    bytes::{Compared, Reader},
+};
 use crate::{
     oci::{AnyDigest, Descriptor, Digest, Link, Manifest, Repository, Tag},
     registry::{
@@ -46,13 +49,14 @@ pub(super) enum Counted {
     Repository,
     Manifest,
     Tag,
-    Blob { size: u64 },
+    Blob { size: u64, is_hashed: bool },
     Pending,
     Dropped,
 }
 
 impl Look {
-    pub(super) async fn at(store: &dyn Store, key: Key) -> Result<Self> {
+    /// `deep`: who reads the bytes of blobs.
+    pub(super) async fn at(store: &dyn Store, deep: Option<&Reader>, key: Key) -> Result<Self> {
         let mut look = Self { key, version: None, counted: Counted::Nothing, problems: Vec::new() };
         match layout::parse(&look.key) {
             None if store.head(&look.key).await?.is_some() => {
@@ -65,7 +69,7 @@ impl Look {
                 Ok(None) => {}
                 Ok(Some(found)) => {
                     look.version = Some(found.version);
-                    look.judge(store, named, &found.bytes).await?;
+                    look.judge(store, deep, named, &found.bytes).await?;
                 }
                 Err(error) if error.kind == ErrorKind::Corrupt => {
                     look.blame(Invariant::Object, format!("cannot be read: {}", error.context));
@@ -82,10 +86,10 @@ impl Look {
         (self.version == again.version && !self.problems.is_empty()).then_some(self)
     }
 
-    async fn judge(&mut self, store: &dyn Store, named: Named, bytes: &Bytes) -> Result<()> {
+    async fn judge(&mut self, store: &dyn Store, deep: Option<&Reader>, named: Named, bytes: &Bytes) -> Result<()> {
         match named {
             Named::Data | Named::Scratch => {}
-            Named::Record(_) => self.record(store, bytes).await?,
+            Named::Record(digest) => self.record(store, deep, &digest, bytes).await?,
             Named::Holder(digest, _) => self.holder(store, &digest, bytes).await?,
             Named::Manifest(repository, digest) => self.manifest(store, &repository, &digest, bytes).await?,
             Named::Tag(repository, tag) => self.tag(store, &repository, &tag, bytes).await?,
@@ -126,24 +130,39 @@ impl Look {
         Ok(())
     }
 
-    /// I2: the bytes are there.
-    async fn record(&mut self, store: &dyn Store, bytes: &Bytes) -> Result<()> {
+    /// I2: the bytes are there, and those that they should be.
+    async fn record(&mut self, store: &dyn Store, deep: Option<&Reader>, digest: &Digest, bytes: &Bytes) -> Result<()> {
         let Some(record) = self.register::<Record>(bytes) else { return Ok(()) };
-        self.counted = Counted::Blob { size: record.size };
+        let deep = deep.filter(|reader| reader.reads(digest));
+        self.counted = Counted::Blob { size: record.size, is_hashed: deep.is_some() };
         let Some(data) = record.data().ok().filter(|data| layout::parse(data) == Some(Named::Data)) else {
             self.blame(Invariant::I2, "names no place where bytes could be");
             return Ok(());
         };
-        match store.head(&data).await {
-            Ok(Some(size)) if size == record.size => {}
-            Ok(Some(size)) => {
+        let found = match store.head(&data).await {
+            Ok(None) => Compared::Absent,
+            Ok(Some(size)) if size != record.size => {
                 self.blame(Invariant::I2, format!("says that {data} has {} bytes, and it has {size}", record.size));
+                return Ok(());
             }
-            Ok(None) => self.blame(Invariant::I2, format!("says that its bytes are at {data}, and nothing is there")),
-            Err(error) if error.kind == ErrorKind::Corrupt => {
+            Ok(Some(_)) => match deep {
+                Some(reader) => reader.compare(&data, record.size, digest).await?,
+                None => Compared::Right,
+            },
+            Err(error) if error.kind == ErrorKind::Corrupt => Compared::Unreadable,
+            Err(error) => return Err(error),
+        };
+        match found {
+            Compared::Right => {}
+            Compared::Other(_, actual) => {
+                self.blame(Invariant::I2, format!("says that its bytes are at {data}, whose digest is {actual}"));
+            }
+            Compared::Absent => {
+                self.blame(Invariant::I2, format!("says that its bytes are at {data}, and nothing is there"));
+            }
+            Compared::Unreadable => {
                 self.blame(Invariant::I2, format!("says that its bytes are at {data}, which cannot be read"));
             }
-            Err(error) => return Err(error),
         }
         Ok(())
     }
