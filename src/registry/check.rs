@@ -1,5 +1,6 @@
 //! Verifies the invariants of [`super`] on a store, by reading alone. A manifest's bytes are hashed. A blob's are verified
-//! by place and size; a deep check reads and hashes them too, some at a time and at a bounded rate.
+//! by place and size; a deep check reads and hashes them too, some at a time and at a bounded rate, and looks for what nothing
+//! leads to ([`strays`]).
 //!
 //! Every key is visited once, page by page; nothing is held that grows with the store. Each register answers for what it
 //! relies on, so what is wrong is named once, at the key that should not be as it is.
@@ -26,6 +27,7 @@ use crate::store::{Entry, Key, Result, Store};
 mod bytes;
 mod look;
 mod report;
+mod strays;
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub enum Invariant {
     I2,
     I3,
     I4,
+    /// Something leads to all that is there. A lower grade: it costs room, and nothing else is wrong.
+    Stray,
 }
 
 /// What there is in a store.
@@ -69,7 +73,10 @@ pub struct Summary {
     pub pending: u64,
     /// References taken away that the collector has not looked at yet.
     pub dropped: u64,
+    /// Those that are wrong.
     pub findings: u64,
+    /// Findings of the lower grade.
+    pub strays: u64,
 }
 
 /// What a check says while it is under way.
@@ -117,14 +124,15 @@ impl Check {
         Self { after: Some(key), ..self }
     }
 
-    /// Hashes the bytes of this share of blobs, at so many bytes a second.
+    /// Hashes the bytes of this share of blobs, at so many bytes a second. And looks, in the whole store, for what nothing
+    /// leads to; for that every manifest and entry of a queue is read twice more, if there is something.
     #[must_use]
     pub fn deep(self, share: Share, rate: Option<NonZeroU64>) -> Self {
         let reader = Reader::new(Arc::clone(&self.store), rate, share);
         Self { deep: Some(reader), ..self }
     }
 
-    /// Reports in the order of the keys. Fails only where the store does.
+    /// Reports in the order of the keys, strays last. Fails only where the store does.
     pub async fn run(&self, mut tell: impl FnMut(News<'_>)) -> Result<Summary> {
         let mut summary = Summary::default();
         let mut session = None;
@@ -143,9 +151,16 @@ impl Check {
                 tell(News::UpTo(key, &summary));
             }
             if is_last {
-                return Ok(summary);
+                break;
             }
         }
+        if self.deep.is_some() {
+            for stray in strays::strays(self.store.as_ref()).await? {
+                summary.strays += 1;
+                tell(News::Finding(&stray));
+            }
+        }
+        Ok(summary)
     }
 
     async fn check_page(&self, page: Vec<Entry>, summary: &mut Summary) -> Result<Vec<Finding>> {

@@ -55,6 +55,7 @@ mod tombstones;
 pub use event::{Event, InFlight, Waiting, Why};
 pub(crate) use event::{Told, time};
 pub use full::Walked;
+pub(crate) use strays::add_named_bytes;
 
 /// Collects for one registry. It remembers what manifests name, which never changes.
 #[derive(Debug)]
@@ -107,14 +108,14 @@ pub(crate) struct Condemned {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Unheld {
     at: u64,
-    digests: Vec<Digest>,
+    pub(crate) digests: Vec<Digest>,
 }
 
 /// Bytes about to be deleted, each with the digest whose record names or named them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bytes {
     at: u64,
-    bytes: Vec<(Digest, String)>,
+    pub(crate) bytes: Vec<(Digest, String)>,
 }
 
 impl Bytes {

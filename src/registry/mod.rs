@@ -41,6 +41,7 @@ mod clock;
 mod error;
 mod expire;
 mod explain;
+mod filter;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod gc;

@@ -6,6 +6,7 @@
 mod deep;
 mod fixture;
 mod live;
+mod strays;
 
 use std::sync::Arc;
 
@@ -59,6 +60,7 @@ async fn what_a_registry_made_is_clean_and_counted() {
         pending: 4,
         dropped: 0,
         findings: 0,
+        strays: 0,
     };
     assert_eq!(summary, expected);
     assert_eq!(

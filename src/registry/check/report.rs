@@ -22,6 +22,7 @@ impl fmt::Display for Invariant {
             Self::I2 => "I2",
             Self::I3 => "I3",
             Self::I4 => "I4",
+            Self::Stray => "stray",
         })
     }
 }
@@ -39,6 +40,9 @@ impl fmt::Display for Summary {
         writeln!(f, "{:>8} open uploads", self.open_uploads)?;
         writeln!(f, "{:>8} references in flight", self.pending)?;
         writeln!(f, "{:>8} references dropped", self.dropped)?;
+        if self.strays > 0 {
+            writeln!(f, "{:>8} strays", self.strays)?;
+        }
         write!(f, "{:>8} findings", self.findings)
     }
 }

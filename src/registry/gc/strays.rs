@@ -19,11 +19,8 @@
 //!
 //! # Memory
 //!
-//! Names are kept as a filter of [`FILTER`] bytes, whatever the number of blobs. It never forgets one; it may take a stray
-//! for a name: of ten million blobs 1 stray in 2,000 is kept, of a hundred million 1 in 3, by chance, and another walk has other
-//! chances. Suspects are at most [`SUSPECTS`] at a time.
-
-use std::hash::{BuildHasher, RandomState};
+//! Names are kept in a [`Filter`]: now and then it takes a stray for a name, and keeps it until another walk. Suspects are at
+//! most [`SUSPECTS`] at a time.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -31,29 +28,20 @@ use super::{Bytes, Collector, Event, Told};
 use crate::{
     oci::Digest,
     registry::{
-        Error, PARALLEL, Result,
+        PARALLEL, Result,
         blob::{Holder, Record},
+        filter::Filter,
         layout::{self, Named},
         pages::Pages,
         pending::{self, PendingBlob},
         register::{LIVE_AT_LEAST, State},
         upload::journal::End,
     },
-    store::Key,
+    store::{self, Key, Store},
 };
 
-/// The size of the filter, in bytes.
-const FILTER: usize = 32 << 20;
-/// How many bits stand for one name.
-const MARKS: u64 = 4;
 /// How many strays one walk deletes.
 const SUSPECTS: usize = 10_000;
-
-/// Names of bytes. `has` is never wrong about one that was added.
-struct Filter {
-    bits: Vec<u8>,
-    hasher: RandomState,
-}
 
 impl Collector {
     pub(super) async fn delete_strays(&self, told: &mut Told<'_>) -> Result<u64> {
@@ -75,6 +63,12 @@ impl Collector {
             deleted += 1;
         }
         Ok(deleted)
+    }
+
+    async fn named_bytes(&self) -> Result<Filter> {
+        let mut named = Filter::new();
+        add_named_bytes(self.store(), &mut named).await?;
+        Ok(named)
     }
 
     async fn suspects(&self, named: &Filter) -> Result<Vec<Key>> {
@@ -105,112 +99,73 @@ impl Collector {
         let ours = End::Expired { at: self.registry.now(), digest: None };
         Ok(register.publish(self.store(), &seen, &ours).await?.is_done())
     }
+}
 
-    /// The names of all bytes that are or may become those of a blob: references in flight first, then records.
-    async fn named_bytes(&self) -> Result<Filter> {
-        let mut named = Filter { bits: vec![0; FILTER], hasher: RandomState::new() };
-        for prefix in layout::PENDING_BLOBS {
-            let mut pages = Pages::new(prefix);
-            while let Some(keys) = pages.next(self.store()).await? {
-                let reads: Vec<_> = keys.iter().map(|key| pending::read::<PendingBlob>(self.store(), key)).collect();
-                let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
-                while let Some(entry) = reads.try_next().await? {
-                    named.extend(entry.and_then(|entry| entry.data()));
-                }
-            }
-        }
-        let mut pages = Pages::new(layout::BYTES);
-        while let Some(keys) = pages.next(self.store()).await? {
-            for key in keys {
-                let entry: Option<Bytes> = pending::read(self.store(), &key).await?;
-                named.extend(entry.into_iter().flat_map(|entry| entry.bytes).filter_map(|(_, data)| Key::parse(data)));
-            }
-        }
-        self.add_recorded(&mut named).await?;
-        Ok(named)
-    }
-
-    async fn add_recorded(&self, named: &mut Filter) -> Result<()> {
-        let mut after = None;
-        // The blob whose keys are being read, and whether its record was among them.
-        let mut blob: Option<(Digest, bool)> = None;
-        while let Some(page) = self.page(layout::BLOBS, &mut after).await? {
-            let mut records = Vec::new();
-            for entry in page {
-                let Some(parsed @ (Named::Record(digest) | Named::Holder(digest, _))) = layout::parse(&entry.key)
-                else {
-                    continue;
-                };
-                if blob.is_none_or(|(of, _)| of != digest) {
-                    self.add_unrecorded(blob.replace((digest, false)), named).await?;
-                }
-                if entry.size >= LIVE_AT_LEAST && parsed == Named::Record(digest) {
-                    blob = Some((digest, true));
-                    records.push(digest);
-                }
-            }
-            let read = |digest: Digest| async move {
-                let seen = layout::record(&digest).read(self.store()).await?;
-                Ok::<_, Error>(seen.present().map(Record::data).transpose()?)
-            };
-            let reads: Vec<_> = records.into_iter().map(read).collect();
+/// The names of all bytes that are or may become those of a blob: references in flight first, then records.
+pub(crate) async fn add_named_bytes(store: &dyn Store, named: &mut Filter) -> store::Result<()> {
+    for prefix in layout::PENDING_BLOBS {
+        let mut pages = Pages::new(prefix);
+        while let Some(keys) = pages.next(store).await? {
+            let reads: Vec<_> = keys.iter().map(|key| pending::read::<PendingBlob>(store, key)).collect();
             let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
-            while let Some(data) = reads.try_next().await? {
-                named.extend(data);
+            while let Some(entry) = reads.try_next().await? {
+                named.extend(entry.and_then(|entry| entry.data()));
             }
         }
-        self.add_unrecorded(blob, named).await
     }
-
-    /// What the holders of a blob name that has no record.
-    async fn add_unrecorded(&self, blob: Option<(Digest, bool)>, named: &mut Filter) -> Result<()> {
-        let Some((digest, false)) = blob else { return Ok(()) };
-        let mut pages = Pages::new(&layout::holders(&digest));
-        while let Some(keys) = pages.next(self.store()).await? {
-            for key in keys {
-                if let Some(Named::Holder(digest, repository)) = layout::parse(&key) {
-                    let seen = layout::holder(&digest, &repository).read(self.store()).await?;
-                    named.extend(seen.present().map(Holder::data).transpose()?);
-                }
-            }
+    let mut pages = Pages::new(layout::BYTES);
+    while let Some(keys) = pages.next(store).await? {
+        for key in keys {
+            let entry: Option<Bytes> = pending::read(store, &key).await?;
+            let bytes = entry.into_iter().flat_map(|entry| entry.bytes);
+            named.extend(bytes.filter_map(|(_, data)| Key::parse(data)));
         }
-        Ok(())
     }
+    add_recorded(store, named).await
 }
 
-impl Filter {
-    fn has(&self, data: &Key) -> bool {
-        self.marks(data).all(|(byte, bit)| self.bits.get(byte).is_some_and(|bits| bits & bit != 0))
+async fn add_recorded(store: &dyn Store, named: &mut Filter) -> store::Result<()> {
+    let mut pages = Pages::new(layout::BLOBS);
+    // The blob whose keys are being read, and whether its record was among them.
+    let mut blob: Option<(Digest, bool)> = None;
+    while let Some(page) = pages.next_entries(store).await? {
+        let mut records = Vec::new();
+        for entry in page {
+            let Some(parsed @ (Named::Record(digest) | Named::Holder(digest, _))) = layout::parse(&entry.key) else {
+                continue;
+            };
+            if blob.is_none_or(|(of, _)| of != digest) {
+                add_unrecorded(store, blob.replace((digest, false)), named).await?;
+            }
+            if entry.size >= LIVE_AT_LEAST && parsed == Named::Record(digest) {
+                blob = Some((digest, true));
+                records.push(digest);
+            }
+        }
+        let read = |digest: Digest| async move {
+            let seen = layout::record(&digest).read(store).await?;
+            seen.present().map(Record::data).transpose()
+        };
+        let reads: Vec<_> = records.into_iter().map(read).collect();
+        let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
+        while let Some(data) = reads.try_next().await? {
+            named.extend(data);
+        }
     }
+    add_unrecorded(store, blob, named).await
+}
 
-    fn extend(&mut self, names: impl IntoIterator<Item = Key>) {
-        for data in names {
-            for (byte, bit) in self.marks(&data).collect::<Vec<_>>() {
-                if let Some(bits) = self.bits.get_mut(byte) {
-                    *bits |= bit;
-                }
+/// What the holders of a blob name that has no record.
+async fn add_unrecorded(store: &dyn Store, blob: Option<(Digest, bool)>, named: &mut Filter) -> store::Result<()> {
+    let Some((digest, false)) = blob else { return Ok(()) };
+    let mut pages = Pages::new(&layout::holders(&digest));
+    while let Some(keys) = pages.next(store).await? {
+        for key in keys {
+            if let Some(Named::Holder(digest, repository)) = layout::parse(&key) {
+                let seen = layout::holder(&digest, &repository).read(store).await?;
+                named.extend(seen.present().map(Holder::data).transpose()?);
             }
         }
     }
-
-    fn marks(&self, data: &Key) -> impl Iterator<Item = (usize, u8)> {
-        (0..MARKS).map(move |mark| {
-            let at = self.hasher.hash_one((mark, data.as_str())) % (FILTER as u64 * 8);
-            (usize::try_from(at / 8).unwrap_or_default(), 1 << (at % 8))
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_has_what_was_added_and_hardly_anything_else() {
-        let key = |number: u32| Key::parse(format!("data/00/{number}")).unwrap();
-        let mut filter = Filter { bits: vec![0; FILTER], hasher: RandomState::new() };
-        filter.extend((0..1000).map(key));
-        assert!((0..1000).all(|number| filter.has(&key(number))));
-        assert!((1000..2000).filter(|&number| filter.has(&key(number))).count() < 10);
-    }
+    Ok(())
 }
