@@ -161,6 +161,23 @@ async fn an_image_stays_however_long_and_goes_with_its_manifest() {
 
 // DEL-7
 #[tokio::test(start_paused = true)]
+async fn what_a_damaged_manifest_named_stays() {
+    let world = World::new().await;
+    let blob = world.upload("a", b"needed").await;
+    let manifest = world.push("a", "latest", b"needed").await.unwrap();
+    world.registry.settle().await;
+    let key = Key::parse(format!("repos/a/_manifests/sha256/{}", manifest.hex())).unwrap();
+    let found = world.store.read(&key).await.unwrap().unwrap();
+    let damaged = String::from_utf8(found.bytes.to_vec()).unwrap().replace(&blob.hex(), &manifest.hex());
+    world.store.put(&key, damaged.into(), Condition::Replace(found.version)).await.unwrap();
+    for _ in 0..60 {
+        world.forward(1);
+        world.collector.round().await.unwrap();
+    }
+    assert!(world.holds("a", &blob).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_blob_that_another_manifest_or_repository_needs_stays() {
     let world = World::new().await;
     let blob = world.upload("a", b"base").await;

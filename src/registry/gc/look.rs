@@ -169,6 +169,10 @@ impl Collector {
                 let seen = layout::manifest(&repository, &digest).read(self.store()).await?;
                 // Deleted since it was listed: then it is found among those that can be put back.
                 let Some(stored) = seen.present() else { return Ok(Arc::default()) };
+                if Digest::of(digest.algorithm(), &stored.bytes) != digest {
+                    // What it named may be needed, and what it names now may be anything.
+                    return Err(Error::ManifestInvalid(format!("{key}: not the bytes that its name says")));
+                }
                 Some(Manifest::parse(Some(stored.media_type()), &stored.bytes))
             }
             _ => match pending::read::<Dropped>(self.store(), &key).await?.map(|entry| entry.what) {
