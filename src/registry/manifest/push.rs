@@ -166,7 +166,7 @@ impl Registry {
             job.check_condition(&before)?;
             // From here on, what the manifest needs and is not condemned yet stays.
             let pending = job.pending(self.now()).put(self.store(), self.settings.grace.as_secs()).await?;
-            let unchecked = match self.check_references(job).await {
+            let unchecked = match self.check_references(job, &before).await {
                 Ok(unchecked) => unchecked,
                 Err(refused) => {
                     self.drop_later(pending);
@@ -211,10 +211,10 @@ impl Registry {
     }
 
     /// Looks at everything that the manifest names and lifts what is condemned; what is missing and may be missing.
-    async fn check_references(&self, job: &Job) -> Result<Vec<AnyDigest>> {
+    async fn check_references(&self, job: &Job, before: &Before) -> Result<Vec<AnyDigest>> {
         let looks: Vec<_> = job.manifest.references.iter().map(|link| self.is_held(&job.repository, link)).collect();
         let held: Vec<bool> = stream::iter(looks).buffered(PARALLEL).try_collect().await?;
-        let missing: Vec<_> = job
+        let mut missing: Vec<_> = job
             .manifest
             .references
             .iter()
@@ -222,9 +222,13 @@ impl Registry {
             .filter(|(_, held)| !held)
             .map(|(link, _)| link.digest().clone())
             .collect();
-        // What was pushed stays, also when a client has deleted something of it since.
-        let may_miss = self.settings.allow_missing_references || job.purpose == Purpose::Complete;
-        if missing.is_empty() || may_miss { Ok(missing) } else { Err(Error::ManifestBlobUnknown(missing)) }
+        if job.purpose == Purpose::Complete {
+            // What was pushed stays, also when something of it has gone since; which is not excused by this.
+            missing.retain(|digest| before.manifest.present().is_some_and(|it| it.links.unchecked.contains(digest)));
+        } else if !missing.is_empty() && !self.settings.allow_missing_references {
+            return Err(Error::ManifestBlobUnknown(missing));
+        }
+        Ok(missing)
     }
 
     async fn is_held(&self, repository: &Repository, link: &Link) -> Result<bool> {
