@@ -6,8 +6,9 @@ use futures_util::future::try_join;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Deadline, Error, Registry, Result, layout,
-    pending::{Dropped, DroppedWhat, PendingBlob},
+    Deadline, Error, Registry, Result, gc, layout,
+    nonce::timed_id,
+    pending::{self, Dropped, DroppedWhat, PendingBlob},
     register::{JsonValue, LIVE_AT_LEAST, Seen, Written},
 };
 use crate::{
@@ -71,6 +72,17 @@ impl Holder {
     }
 }
 
+/// The bytes that a record names, also one in quarantine: they are damaged, and kept.
+pub(crate) fn bytes_of(record: &Seen<Record>) -> store::Result<Option<Key>> {
+    match record.told() {
+        Some(record) => record.data().map(Some),
+        None if record.is_quarantined() => {
+            Err(store::Error::new(ErrorKind::Corrupt, "a record in quarantine does not say which bytes it named"))
+        }
+        None => Ok(None),
+    }
+}
+
 impl Registry {
     /// A blob that a client may count on. What is condemned answers as if it were absent: the client uploads it again,
     /// which lifts it, so nobody who was told "exists" finds it gone before the push is over.
@@ -128,7 +140,9 @@ impl Registry {
         let mut deadline = self.deadline();
         loop {
             let seen = register.read(self.store()).await?;
-            seen.present().ok_or(Error::BlobUnknown(*digest))?;
+            if seen.present().is_none() && !seen.is_quarantined() {
+                return Err(Error::BlobUnknown(*digest));
+            }
             let what = DroppedWhat::Blobs { digests: vec![*digest] };
             // The collector learns of it first. If we stop here it looks, finds the holder, and leaves it.
             Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store(), 0).await?;
@@ -260,10 +274,23 @@ impl Registry {
         source.bring(self, digest, size).await?;
         deadline.check()?;
         let ours = Record::new(size, data);
+        if seen.is_quarantined() {
+            self.leave_damaged(digest, &seen).await?;
+        }
         match register.publish(self.store(), &seen, &ours).await? {
             Written::Done(_) => Ok(Some(ours)),
             Written::Lost(now) | Written::Unclear(now) => Ok(register.lift(self.store(), now).await?),
         }
+    }
+
+    /// Leaves bytes in quarantine to the collector, which takes them when their record names others.
+    async fn leave_damaged(&self, digest: &Digest, seen: &Seen<Record>) -> Result<()> {
+        if let Some(damaged) = seen.told() {
+            let entry = gc::Bytes::new(self.now(), [(*digest, damaged.data()?)]);
+            let rest = self.now().saturating_add(self.settings.grace.as_secs());
+            pending::put(self.store(), layout::bytes(timed_id(rest)), &entry).await?;
+        }
+        Ok(())
     }
 
     /// Whether the repository holds the blob, with its size; lifted if it is condemned.

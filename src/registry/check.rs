@@ -26,6 +26,7 @@ use crate::store::{Entry, Key, Result, Store};
 
 mod bytes;
 mod look;
+mod relies;
 mod report;
 mod strays;
 

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
     Error, PARALLEL, Registry, Result,
-    blob::Record,
+    blob::bytes_of,
     gc, layout,
     manifest::StoredManifest,
     nonce::timed_id,
@@ -143,7 +143,7 @@ impl Registry {
             // Nobody published them: at most a finisher found that they were not what the client had said.
             None => Seen::absent(),
         };
-        let named = record.present().map(Record::data).transpose()?;
+        let named = bytes_of(&record)?;
         if named.as_ref() != Some(&upload.key) {
             self.store().delete(&upload.key).await?;
         }
@@ -186,7 +186,7 @@ impl Registry {
         let record = fence(self.store(), &layout::record(&entry.digest)).await?;
         fence(self.store(), &layout::holder(&entry.digest, &entry.repository)).await?;
         // From here on the owner loses, and starts again with other names. The bytes of a session are the session's.
-        let named = record.present().map(Record::data).transpose()?;
+        let named = bytes_of(&record)?;
         let is_stray = |data: &Key| layout::session_of(data).is_none() && named.as_ref() != Some(data);
         let stray = entry.data().filter(is_stray);
         if let Some(data) = &stray {
@@ -273,7 +273,12 @@ pub(crate) fn go_on<T: Default>(done: Result<T>, what: &impl std::fmt::Display) 
 async fn fence<T: Value>(store: &dyn Store, register: &Register<T>) -> Result<Seen<T>> {
     let mut seen = register.read(store).await?;
     while seen.present().is_none() {
-        match register.bury(store, &seen, seen.is_by_client()).await? {
+        let written = if seen.is_quarantined() {
+            register.quarantine(store, &seen).await?
+        } else {
+            register.bury(store, &seen, seen.is_by_client()).await?
+        };
+        match written {
             Written::Done(_) => break,
             Written::Lost(now) | Written::Unclear(now) => seen = now,
         }

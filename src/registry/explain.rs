@@ -96,6 +96,10 @@ impl Registry {
         let seen = layout::record(digest).read(self.store()).await?;
         match &seen.state {
             State::Absent | State::Gone { .. } => {}
+            State::Quarantined(_) => {
+                report.find(Verdict::Unneeded);
+                report.line(0, &format!("blob {digest}, in quarantine: damaged, until it is pushed again or deleted"));
+            }
             State::Live(record) | State::Condemned(record) => {
                 let data = record.data()?;
                 report.find(Verdict::Unneeded);

@@ -7,6 +7,8 @@
 //! c<nonce>\n<value>   condemned: the collector means to take it; who needs it lifts it, and then the collector loses
 //! g<nonce>            gone: a tombstone
 //! d<nonce>            gone because a client deleted it
+//! q<nonce>\n<content> in quarantine: what it was, byte for byte, is damaged or stands for what is. It counts as absent, to
+//!                     whoever reads it and to whoever pushes the same again; to the collector as something that may be needed
 //! ```
 //!
 //! The nonce makes every content new, so that equal values never mean equal versions and a lost reply is settled by
@@ -34,6 +36,8 @@ pub(crate) enum State<T> {
     Gone {
         by_client: bool,
     },
+    /// The content that it had.
+    Quarantined(Bytes),
     Condemned(T),
     Live(T),
 }
@@ -113,7 +117,7 @@ impl<T: Value> Register<T> {
         loop {
             match seen.state {
                 State::Live(value) => return Ok(Some(value)),
-                State::Absent | State::Gone { .. } => return Ok(None),
+                State::Absent | State::Gone { .. } | State::Quarantined(_) => return Ok(None),
                 State::Condemned(ref value) => match self.publish(store, &seen, value).await? {
                     Written::Done(_) => return Ok(seen.into_present()),
                     Written::Lost(now) | Written::Unclear(now) => seen = now,
@@ -128,6 +132,7 @@ impl<T: Value> Register<T> {
         let written = match &seen.state {
             State::Live(value) => self.publish(store, seen, value).await?,
             State::Condemned(_) => return Ok(true),
+            State::Quarantined(_) => self.quarantine(store, seen).await?,
             State::Absent => self.bury(store, seen, false).await?,
             State::Gone { by_client } => self.bury(store, seen, *by_client).await?,
         };
@@ -138,6 +143,21 @@ impl<T: Value> Register<T> {
     pub(crate) async fn bury(&self, store: &dyn Store, over: &Seen<T>, by_client: bool) -> store::Result<Written<T>> {
         let state = if by_client { 'd' } else { 'g' };
         self.write(store, over, |nonce| Ok(Bytes::from(format!("{state}{nonce}")))).await
+    }
+
+    /// Puts what was seen out of the way, and keeps it. What is too short to ever have been live goes.
+    pub(crate) async fn quarantine(&self, store: &dyn Store, over: &Seen<T>) -> store::Result<Written<T>> {
+        let content = match (&over.state, over.nonce) {
+            (State::Live(value) | State::Condemned(value), Some(nonce)) => encode('l', nonce, value),
+            (State::Quarantined(content), _) => Ok(content.clone()),
+            _ => Ok(Bytes::new()),
+        };
+        let content = content.map_err(|error| self.corrupt("cannot be written").with_source(error))?;
+        if (content.len() as u64) < LIVE_AT_LEAST {
+            return self.bury(store, over, false).await;
+        }
+        let quarantined = |nonce: Nonce| [format!("q{nonce}\n").as_bytes(), &content].concat();
+        self.write(store, over, |nonce| Ok(Bytes::from(quarantined(nonce)))).await
     }
 
     /// One conditional write. A failed one is settled by reading back: our nonce tells our content from any other.
@@ -212,6 +232,12 @@ impl<T: Value> State<T> {
             b'c' => Self::Condemned(value()?),
             b'g' => gone(false)?,
             b'd' => gone(true)?,
+            b'q' => {
+                let content = rest.get(Nonce::LENGTH..).and_then(|rest| rest.strip_prefix(b"\n"));
+                let is_whole = |content: &&[u8]| content.len() as u64 >= LIVE_AT_LEAST;
+                let content = content.filter(is_whole).ok_or("is in quarantine and has no content")?;
+                Self::Quarantined(bytes.slice_ref(content))
+            }
             _ => return Err("is in no known state"),
         };
         Ok((nonce, state))
@@ -234,27 +260,31 @@ impl<T> Seen<T> {
     pub(crate) fn present(&self) -> Option<&T> {
         match &self.state {
             State::Live(value) | State::Condemned(value) => Some(value),
-            State::Absent | State::Gone { .. } => None,
+            State::Absent | State::Gone { .. } | State::Quarantined(_) => None,
         }
     }
 
     fn into_present(self) -> Option<T> {
         match self.state {
             State::Live(value) | State::Condemned(value) => Some(value),
-            State::Absent | State::Gone { .. } => None,
+            State::Absent | State::Gone { .. } | State::Quarantined(_) => None,
         }
     }
 
     pub(crate) fn live(&self) -> Option<&T> {
         match &self.state {
             State::Live(value) => Some(value),
-            State::Absent | State::Gone { .. } | State::Condemned(_) => None,
+            State::Absent | State::Gone { .. } | State::Quarantined(_) | State::Condemned(_) => None,
         }
     }
 
     /// The nonce of what is there, if anything ever was.
     pub(crate) fn nonce(&self) -> Option<Nonce> {
         self.nonce
+    }
+
+    pub(crate) fn is_quarantined(&self) -> bool {
+        matches!(self.state, State::Quarantined(_))
     }
 
     /// Whether it is gone because a client deleted it.
@@ -265,6 +295,20 @@ impl<T> Seen<T> {
     /// Whether this and the other are one content of one register.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.condition == other.condition
+    }
+}
+
+impl<T: Value + Clone> Seen<T> {
+    /// The value, where there is one, or was before it was put in quarantine and can still be read.
+    pub(crate) fn told(&self) -> Option<T> {
+        match &self.state {
+            State::Live(value) | State::Condemned(value) => Some(value.clone()),
+            State::Absent | State::Gone { .. } => None,
+            State::Quarantined(content) => match State::decode(content).ok()?.1 {
+                State::Live(value) | State::Condemned(value) => Some(value),
+                State::Absent | State::Gone { .. } | State::Quarantined(_) => None,
+            },
+        }
     }
 }
 

@@ -1,26 +1,24 @@
 //! One look at one key, and at what the object there relies on.
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::DeserializeOwned;
 
 use super::{
     Invariant,
     bytes::{Compared, Reader},
+    relies::{is_in_flight, is_lost, lacks_entry, lost_links, readable},
 };
 use crate::{
-    oci::{AnyDigest, Descriptor, Digest, Link, Manifest, Repository, Tag},
+    oci::{Descriptor, Digest, Manifest, Repository, Tag},
     registry::{
-        PARALLEL,
         blob::{Holder, Record},
         gc::{Bytes as DoomedBytes, Condemned, Lease, Tombstones, Unheld},
         history::Change,
         layout::{self, Named},
         manifest::StoredManifest,
-        pages::Pages,
-        pending::{self, Dropped, PendingBlob, PendingManifest},
+        pending::{Dropped, PendingBlob, PendingManifest},
         referrers,
-        register::{Register, Seen, State, Value},
+        register::{State, Value},
         tag::{RepositoryExists, TagTarget},
         upload::journal::{End, Journal},
     },
@@ -287,6 +285,10 @@ impl Look {
         match State::decode(bytes) {
             Ok((_, State::Live(value) | State::Condemned(value))) => Some(value),
             Ok((_, State::Absent | State::Gone { .. })) => None,
+            Ok((_, State::Quarantined(_))) => {
+                self.blame(Invariant::Object, "is in quarantine: damaged, until it is pushed again or deleted");
+                None
+            }
             Err(why) => {
                 self.blame(Invariant::Object, why);
                 None
@@ -305,76 +307,6 @@ impl Look {
 
     fn blame(&mut self, invariant: Invariant, reason: impl Into<String>) {
         self.problems.push(Problem { invariant, reason: reason.into() });
-    }
-}
-
-/// What a manifest names, was there when it was pushed, and is not any more, though no client deleted it.
-async fn lost_links(
-    store: &dyn Store,
-    repository: &Repository,
-    stored: &StoredManifest,
-    manifest: &Manifest,
-) -> Result<Vec<AnyDigest>> {
-    let checked = manifest.references.iter().filter(|link| !stored.links.unchecked.contains(link.digest()));
-    let looks: Vec<_> = checked
-        .map(|link| async move {
-            let is_lost = match link {
-                Link::Blob { digest: AnyDigest::Known(digest), .. } => {
-                    is_lost(store, &layout::holder(digest, repository)).await?
-                }
-                Link::Manifest { digest: AnyDigest::Known(digest), .. } => {
-                    is_lost(store, &layout::manifest(repository, digest)).await?
-                }
-                // Nothing can hold these, so they were not checked.
-                Link::Blob { digest: AnyDigest::Unsupported(_), .. }
-                | Link::Manifest { digest: AnyDigest::Unsupported(_), .. } => true,
-            };
-            Ok(is_lost.then(|| link.digest().clone()))
-        })
-        .collect();
-    stream::iter(looks).buffered(PARALLEL).try_filter_map(|lost| async move { Ok(lost) }).try_collect().await
-}
-
-/// Whether a manifest is not in the referrers list where it belongs, and nobody is about to put it there.
-async fn lacks_entry(store: &dyn Store, repository: &Repository, subject: &Digest, digest: &Digest) -> Result<bool> {
-    let entry = layout::referrer(repository, subject, digest);
-    if !is_lost(store, &entry).await? {
-        return Ok(false);
-    }
-    // Its push drops the reference in flight only when the entry is there. So, in this order: if the reference was gone
-    // before we looked, then the entry is there by now.
-    Ok(!is_in_flight(store, repository, digest).await? && is_lost(store, &entry).await?)
-}
-
-async fn is_in_flight(store: &dyn Store, repository: &Repository, digest: &Digest) -> Result<bool> {
-    let mut pages = Pages::new(&layout::pending_manifests(repository));
-    while let Some(keys) = pages.next(store).await? {
-        let reads = keys.iter().map(|key| pending::read::<PendingManifest>(store, key));
-        let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
-        while let Some(read) = reads.next().await {
-            match read {
-                Ok(Some(entry)) if entry.digest == *digest => return Ok(true),
-                Err(error) if error.kind != ErrorKind::Corrupt => return Err(error),
-                // Of something else, consumed, or unreadable, which is said of its own key.
-                Ok(_) | Err(_) => {}
-            }
-        }
-    }
-    Ok(false)
-}
-
-/// Whether nothing is there, and no client has deleted it.
-async fn is_lost<T: Value>(store: &dyn Store, register: &Register<T>) -> Result<bool> {
-    let seen = readable(store, register).await?;
-    Ok(seen.is_some_and(|seen| seen.present().is_none() && !seen.is_by_client()))
-}
-
-/// Another register; `None` if it cannot be read, which is said of its own key.
-async fn readable<T: Value>(store: &dyn Store, register: &Register<T>) -> Result<Option<Seen<T>>> {
-    match register.read(store).await {
-        Ok(seen) => Ok(Some(seen)),
-        Err(error) if error.kind == ErrorKind::Corrupt => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     oci::Digest,
     registry::{
         Error, PARALLEL, Result,
-        blob::Record,
+        blob::{self, Record},
         expire::go_on,
         layout::{self, Named},
         nonce::Nonce,
@@ -110,12 +110,18 @@ impl Collector {
             };
             let register = layout::record(&digest);
             match (&seen.state, need) {
-                (State::Absent, _) | (State::Live(_), Need::Held) => {}
+                (State::Absent, _) | (State::Live(_) | State::Quarantined(_), Need::Held) => {}
                 (State::Gone { .. }, _) => {
                     tombstones.extend(seen.nonce().map(|nonce| (register.key().as_str().to_owned(), nonce)));
                 }
                 (State::Condemned(_), Need::Held) => drop(register.lift(self.store(), seen).await?),
-                (State::Live(_) | State::Condemned(_), Need::InFlight) => waiting.push(digest),
+                (State::Live(_) | State::Condemned(_) | State::Quarantined(_), Need::InFlight) => waiting.push(digest),
+                // Nobody waits for it to be pushed again any more. One that cannot tell its bytes keeps its name.
+                (State::Quarantined(_), Need::None) => {
+                    if let Some(record) = seen.told() {
+                        doomed.push(Doomed { digest, size: record.size, data: record.data()?, seen });
+                    }
+                }
                 (State::Condemned(record), Need::None) => {
                     let (size, data) = (record.size, record.data()?);
                     doomed.push(Doomed { digest, seen, size, data });
@@ -137,7 +143,8 @@ impl Collector {
 
     async fn look_at_record(&self, digest: &Digest) -> Result<(Seen<Record>, Need)> {
         let seen = layout::record(digest).read(self.store()).await?;
-        let need = if seen.present().is_some() { self.need_of(digest).await? } else { Need::None };
+        let need =
+            if seen.present().is_some() || seen.is_quarantined() { self.need_of(digest).await? } else { Need::None };
         Ok((seen, need))
     }
 
@@ -172,7 +179,7 @@ impl Collector {
 
     async fn take_record(&self, doomed: Doomed) -> Result<Taken> {
         let Doomed { digest, seen, size, data } = doomed;
-        if !matches!(seen.state, State::Condemned(_)) {
+        if !matches!(seen.state, State::Condemned(_) | State::Quarantined(_)) {
             return Ok(Taken::Waiting(digest));
         }
         // From here on the session that brought these bytes does not bring them again.
@@ -199,8 +206,7 @@ impl Collector {
     /// Deletes bytes that their record does not name any more. `false`: it does.
     async fn delete_unnamed(&self, digest: &Digest, data: &Key) -> Result<bool> {
         let register = layout::record(digest);
-        let names =
-            |seen: Seen<Record>| Ok::<_, Error>(seen.present().map(Record::data).transpose()?.as_ref() == Some(data));
+        let names = |seen: Seen<Record>| Ok::<_, Error>(blob::bytes_of(&seen)?.as_ref() == Some(data));
         if names(register.read(self.store()).await?)? {
             return Ok(false);
         }

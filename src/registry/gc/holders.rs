@@ -201,7 +201,9 @@ impl Collector {
                 }
                 State::Condemned(_) if seen.nonce() == Some(*nonce) => ripe.push((*digest, *why, seen)),
                 // Lifted since, and perhaps condemned by somebody else: to be looked at like any other.
-                State::Condemned(_) | State::Live(_) => drop(work.candidates.insert(*digest, *why)),
+                State::Condemned(_) | State::Live(_) | State::Quarantined(_) => {
+                    work.candidates.insert(*digest, *why);
+                }
             }
         }
         let needed = self.needed(repository, &ripe.iter().map(|(digest, ..)| *digest).collect()).await?;
@@ -241,7 +243,7 @@ impl Collector {
         let digests = work.candidates.keys().copied();
         for (digest, seen) in self.read_holders(repository, digests, &mut rest.waiting).await? {
             match &seen.state {
-                State::Live(_) | State::Condemned(_) => held.push((digest, seen)),
+                State::Live(_) | State::Condemned(_) | State::Quarantined(_) => held.push((digest, seen)),
                 State::Absent => rest.unheld.push(digest),
                 State::Gone { .. } => {
                     let key = layout::holder(&digest, repository).key().as_str().to_owned();
@@ -260,6 +262,16 @@ impl Collector {
                 }
             } else if let Some(of) = needed.in_flight(&digest) {
                 rest.wait(repository, digest, Waiting::InFlight(of), told);
+            } else if seen.is_quarantined() {
+                // Nobody was told that it exists, so it need not rest. Whoever pushed it again meanwhile wins.
+                let register = layout::holder(&digest, repository);
+                match register.bury(self.store(), &seen, false).await? {
+                    Written::Done(nonce) => {
+                        work.tombstones.push((register.key().as_str().to_owned(), nonce));
+                        rest.unheld.push(digest);
+                    }
+                    Written::Lost(_) | Written::Unclear(_) => rest.wait(repository, digest, Waiting::Changed, told),
+                }
             } else {
                 match self.condemn(repository, &digest, &seen).await? {
                     Some(nonce) => condemned.push((digest, nonce, seen.present().map_or(0, |holder| holder.size))),
@@ -301,7 +313,7 @@ impl Collector {
                     Written::Lost(_) | Written::Unclear(_) => Ok(None),
                 }
             }
-            State::Absent | State::Gone { .. } => Ok(None),
+            State::Absent | State::Gone { .. } | State::Quarantined(_) => Ok(None),
         }
     }
 

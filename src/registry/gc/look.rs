@@ -167,6 +167,9 @@ impl Collector {
         let parsed = match layout::parse(&key) {
             Some(Named::Manifest(repository, digest)) => {
                 let seen = layout::manifest(&repository, &digest).read(self.store()).await?;
+                if seen.is_quarantined() {
+                    return Err(Error::ManifestInvalid(format!("{key} is in quarantine")));
+                }
                 // Deleted since it was listed: then it is found among those that can be put back.
                 let Some(stored) = seen.present() else { return Ok(Arc::default()) };
                 if Digest::of(digest.algorithm(), &stored.bytes) != digest {

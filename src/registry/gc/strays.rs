@@ -29,7 +29,7 @@ use crate::{
     oci::Digest,
     registry::{
         PARALLEL, Result,
-        blob::{Holder, Record},
+        blob::{Holder, bytes_of},
         filter::Filter,
         layout::{self, Named},
         pages::Pages,
@@ -144,7 +144,7 @@ async fn add_recorded(store: &dyn Store, named: &mut Filter) -> store::Result<()
         }
         let read = |digest: Digest| async move {
             let seen = layout::record(&digest).read(store).await?;
-            seen.present().map(Record::data).transpose()
+            bytes_of(&seen)
         };
         let reads: Vec<_> = records.into_iter().map(read).collect();
         let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
@@ -163,7 +163,7 @@ async fn add_unrecorded(store: &dyn Store, blob: Option<(Digest, bool)>, named: 
         for key in keys {
             if let Some(Named::Holder(digest, repository)) = layout::parse(&key) {
                 let seen = layout::holder(&digest, &repository).read(store).await?;
-                named.extend(seen.present().map(Holder::data).transpose()?);
+                named.extend(seen.told().as_ref().map(Holder::data).transpose()?);
             }
         }
     }

@@ -37,6 +37,11 @@ impl Registry {
     async fn delete_manifest_to_the_end(&self, repository: &Repository, digest: &Digest) -> Result<()> {
         let register = layout::manifest(repository, digest);
         let mut seen = register.read(self.store()).await?;
+        if seen.is_quarantined() {
+            // What hung on it is told by nobody; its tags stand for themselves.
+            let is_done = register.bury(self.store(), &seen, true).await?.is_done();
+            return if is_done { Ok(()) } else { Err(Error::Busy) };
+        }
         if seen.present().is_none() {
             return Err(Error::ManifestUnknown);
         }

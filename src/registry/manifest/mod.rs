@@ -200,7 +200,7 @@ impl Registry {
         while let Some(piece) = stream.next().await {
             bytes.extend_from_slice(&piece?);
         }
-        if matches!(bytes.first(), Some(b'g' | b'd')) {
+        if matches!(bytes.first(), Some(b'g' | b'd' | b'q')) {
             return Ok(None);
         }
         let head = bytes.freeze();
