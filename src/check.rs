@@ -4,6 +4,7 @@ use std::{
     error::Error,
     io::{self, Write},
     process::ExitCode,
+    sync::Arc,
 };
 
 use marina_distribution::{
@@ -13,21 +14,25 @@ use marina_distribution::{
     store::Key,
 };
 
-use super::{NOT_WELL, open_existing_store};
+use super::{NOT_WELL, open_existing_store, open_over};
 
 /// One line for each finding, then what was counted. Asked to stop, it says where to go on.
 pub(super) async fn check(config: Config, checking: Checking) -> Result<ExitCode, Box<dyn Error>> {
-    let Checking { deep, sample, rate, after } = checking;
+    let Checking { deep, sample, rate, after, repair } = checking;
     let share = sample.map_or(Some(Share::ALL), |sample| Share::parse(&sample));
     let share = share.ok_or("expected a percentage such as 10%, or a part such as 3/10")?;
     let after = after.map(|key| Key::parse(key).ok_or("expected a key, as an earlier check has printed it"));
     let mut up_to = after.transpose()?;
-    let mut check = Check::new(open_existing_store(&config).await?);
+    let store = open_existing_store(&config).await?;
+    let mut check = Check::new(Arc::clone(&store));
     if let Some(after) = up_to.clone() {
         check = check.after(after);
     }
     if deep {
         check = check.deep(share, rate);
+    }
+    if repair {
+        check = check.repair(open_over(&config, store).await?);
     }
     let stop = Stop::on_signals()?;
     let mut out = io::stdout();
@@ -35,6 +40,9 @@ pub(super) async fn check(config: Config, checking: Checking) -> Result<ExitCode
     let tell = |news: News<'_>| match news {
         News::Finding(finding) => {
             told = std::mem::replace(&mut told, Ok(())).and_then(|()| writeln!(out, "{finding}"));
+        }
+        News::Mended(mend) => {
+            told = std::mem::replace(&mut told, Ok(())).and_then(|()| writeln!(out, "{mend}"));
         }
         News::UpTo(key, _) => up_to = Some(key.clone()),
     };

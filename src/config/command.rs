@@ -20,6 +20,7 @@ const DEEP: &str = "deep";
 const RATE: &str = "rate";
 const SAMPLE: &str = "sample";
 const AFTER: &str = "after";
+const REPAIR: &str = "repair";
 const INSTALL_LIFECYCLE: &str = "install_lifecycle";
 const ONCE: &str = "once";
 const DRY_RUN: &str = "dry_run";
@@ -59,6 +60,8 @@ pub struct Checking {
     pub rate: Option<NonZeroU64>,
     /// Go on behind this key.
     pub after: Option<String>,
+    /// Mend what can be mended.
+    pub repair: bool,
 }
 
 /// What the operator asked for: one action, and the whole configuration.
@@ -117,6 +120,7 @@ impl Checking {
             sample: matches.get_one(SAMPLE).cloned(),
             rate: matches.get_one(RATE).copied(),
             after: matches.get_one(AFTER).cloned(),
+            repair: matches.get_flag(REPAIR),
         }
     }
 }
@@ -179,14 +183,19 @@ fn install_lifecycle() -> Arg {
         .help("Add a rule to the bucket that drops what abandoned uploads leave, if there is none")
 }
 
-fn ways_to_check() -> [Arg; 4] {
+fn ways_to_check() -> [Arg; 5] {
     let option = |name, value_name, help| Arg::new(name).long(name).value_name(value_name).help(help);
     let rate = |text: &str| {
         let rate = text.parse::<ByteSize>().ok().and_then(|rate| NonZeroU64::new(rate.as_u64()));
         rate.ok_or("expected a number of bytes such as 50MiB")
     };
+    let flag = |name, help| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
     [
-        Arg::new(DEEP).long(DEEP).action(ArgAction::SetTrue).help("Also read and hash the bytes of blobs"),
+        flag(DEEP, "Also read and hash the bytes of blobs, and find what nothing leads to"),
+        flag(
+            REPAIR,
+            "Mend what can be mended, put what is damaged in quarantine until it is pushed again, say what was done",
+        ),
         option(RATE, "SIZE", "Read at most so many bytes a second").value_parser(rate).requires(DEEP),
         option(
             SAMPLE,

@@ -57,7 +57,7 @@ impl Record {
         data_key(&self.data)
     }
 
-    fn holder(&self) -> Holder {
+    pub(crate) fn holder(&self) -> Holder {
         Holder { size: self.size, data: self.data.clone() }
     }
 }
@@ -65,6 +65,10 @@ impl Record {
 impl Holder {
     pub(crate) fn data(&self) -> store::Result<Key> {
         data_key(&self.data)
+    }
+
+    pub(crate) fn record(&self) -> Record {
+        Record { size: self.size, data: self.data.clone() }
     }
 
     pub(crate) fn agrees_with(&self, record: &Record) -> bool {
@@ -284,7 +288,7 @@ impl Registry {
     }
 
     /// Leaves bytes in quarantine to the collector, which takes them when their record names others.
-    async fn leave_damaged(&self, digest: &Digest, seen: &Seen<Record>) -> Result<()> {
+    pub(crate) async fn leave_damaged(&self, digest: &Digest, seen: &Seen<Record>) -> Result<()> {
         if let Some(damaged) = seen.told() {
             let entry = gc::Bytes::new(self.now(), [(*digest, damaged.data()?)]);
             let rest = self.now().saturating_add(self.settings.grace.as_secs());
@@ -301,7 +305,12 @@ impl Registry {
     }
 
     /// Writes a reference in flight.
-    async fn announce(&self, repository: &Repository, digest: &Digest, bytes: Option<(&Key, &Source)>) -> Result<Key> {
+    pub(crate) async fn announce(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        bytes: Option<(&Key, &Source)>,
+    ) -> Result<Key> {
         let entry = PendingBlob {
             at: self.now(),
             repository: repository.clone(),

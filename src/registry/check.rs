@@ -12,20 +12,22 @@
 //! has the same content twice: so it stood there throughout, and when the second look missed what it relies on, that
 //! *was* missing. No push or delete of this registry looks like that, however it is interleaved or cut off.
 
-use std::{num::NonZeroU64, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-pub use self::bytes::Share;
 use self::{
     bytes::Reader,
     look::{Counted, Look, Problem},
+    mend::Mender,
 };
-use super::{PARALLEL, layout, session::SessionId};
+pub use self::{bytes::Share, mend::Mend};
+use super::{PARALLEL, Registry, layout, session::SessionId};
 use crate::store::{Entry, Key, Result, Store};
 
 mod bytes;
 mod look;
+mod mend;
 mod relies;
 mod report;
 mod strays;
@@ -78,12 +80,16 @@ pub struct Summary {
     pub findings: u64,
     /// Findings of the lower grade.
     pub strays: u64,
+    /// What was found and is as it should be now; it counts no more.
+    pub mended: u64,
 }
 
 /// What a check says while it is under way.
 #[derive(Clone, Copy, Debug)]
 pub enum News<'a> {
     Finding(&'a Finding),
+    /// What was done about a finding before it.
+    Mended(&'a Mend),
     /// All is said about this key and those before it; so much has been counted.
     UpTo(&'a Key, &'a Summary),
 }
@@ -94,8 +100,19 @@ pub struct Check {
     store: Arc<dyn Store>,
     after: Option<Key>,
     deep: Option<Reader>,
+    mender: Option<Mender>,
 }
 
+/// What was found in a page, was told, and is not mended.
+#[derive(Default)]
+struct Left {
+    problems: BTreeSet<(Key, String)>,
+    /// Put in quarantine, which need not be told as well.
+    put_away: BTreeSet<Key>,
+}
+
+/// How often a page is gone through, when mending one thing lets another be mended.
+const ROUNDS: usize = 3;
 /// How many keys one list call asks for.
 const PAGE: usize = 1000;
 /// The same where each key may lead to gigabytes: so much may be lost when a check is stopped.
@@ -109,14 +126,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub async fn check(store: Arc<dyn Store>, mut on_finding: impl FnMut(&Finding)) -> Result<Summary> {
     let tell = |news: News<'_>| match news {
         News::Finding(finding) => on_finding(finding),
-        News::UpTo(..) => {}
+        News::Mended(_) | News::UpTo(..) => {}
     };
     Check::new(store).run(tell).await
 }
 
 impl Check {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, after: None, deep: None }
+        Self { store, after: None, deep: None, mender: None }
     }
 
     /// Only what sorts after this key: where an earlier check was stopped.
@@ -133,6 +150,14 @@ impl Check {
         Self { deep: Some(reader), ..self }
     }
 
+    /// Also mends, through a registry over the same store. What is about to be declared damaged or sound is read first, at
+    /// the rate of a deep check.
+    #[must_use]
+    pub fn repair(self, registry: Arc<Registry>) -> Self {
+        let reader = self.deep.clone().unwrap_or_else(|| Reader::new(Arc::clone(&self.store), None, Share::ALL));
+        Self { mender: Some(Mender::new(registry, reader)), ..self }
+    }
+
     /// Reports in the order of the keys, strays last. Fails only where the store does.
     pub async fn run(&self, mut tell: impl FnMut(News<'_>)) -> Result<Summary> {
         let mut summary = Summary::default();
@@ -144,10 +169,7 @@ impl Check {
             summary.open_uploads += count_open(&page, &mut session);
             let is_last = page.len() < limit;
             after = page.last().map(|entry| entry.key.clone());
-            for finding in self.check_page(page, &mut summary).await? {
-                summary.findings += 1;
-                tell(News::Finding(&finding));
-            }
+            self.check_page(page, &mut summary, &mut tell).await?;
             if let Some(key) = &after {
                 tell(News::UpTo(key, &summary));
             }
@@ -156,38 +178,104 @@ impl Check {
             }
         }
         if self.deep.is_some() {
-            for stray in strays::strays(self.store.as_ref()).await? {
-                summary.strays += 1;
-                tell(News::Finding(&stray));
-            }
+            self.check_strays(&mut summary, &mut tell).await?;
         }
         Ok(summary)
     }
 
-    async fn check_page(&self, page: Vec<Entry>, summary: &mut Summary) -> Result<Vec<Finding>> {
-        let looks = self.look_at(page.into_iter().map(|entry| entry.key).collect()).await?;
+    async fn check_page(&self, page: Vec<Entry>, summary: &mut Summary, tell: &mut impl FnMut(News<'_>)) -> Result<()> {
+        let keys: Vec<Key> = page.into_iter().map(|entry| entry.key).collect();
+        let looks = self.look_at(keys.clone(), self.deep.as_ref()).await?;
         for look in &looks {
             summary.count(look.counted);
         }
+        let mut found = self.uphold(looks, self.deep.as_ref()).await?;
+        let mut left = Left::default();
+        for _ in 0..ROUNDS {
+            let mut is_changed = false;
+            for look in &found {
+                is_changed |= self.tell_and_mend(look, &mut left, summary, tell).await?;
+            }
+            if !is_changed {
+                break;
+            }
+            // What was mended or put away may have been what others in the page rely on.
+            let again = self.look_at(keys.clone(), None).await?;
+            found = self.uphold(again, None).await?;
+        }
+        summary.findings += left.problems.len() as u64;
+        Ok(())
+    }
+
+    /// What is wrong, and was so all the while.
+    async fn uphold(&self, looks: Vec<Look>, deep: Option<&Reader>) -> Result<Vec<Look>> {
         let mut suspects: Vec<Look> = looks.into_iter().filter(|look| !look.problems.is_empty()).collect();
         for _ in 0..AGAIN {
             if suspects.is_empty() {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
-            let again = self.look_at(suspects.iter().map(|look| look.key.clone()).collect()).await?;
+            let again = self.look_at(suspects.iter().map(|look| look.key.clone()).collect(), deep).await?;
             suspects = suspects.into_iter().zip(again).filter_map(|(first, again)| first.upheld_by(&again)).collect();
         }
-        let findings = suspects.into_iter().flat_map(|Look { key, problems, .. }| {
-            let finding = move |Problem { invariant, reason }| Finding { key: key.clone(), invariant, reason };
-            problems.into_iter().map(finding)
-        });
-        Ok(findings.collect())
+        Ok(suspects)
+    }
+
+    /// Whether something was changed.
+    async fn tell_and_mend(
+        &self,
+        found: &Look,
+        left: &mut Left,
+        summary: &mut Summary,
+        tell: &mut impl FnMut(News<'_>),
+    ) -> Result<bool> {
+        let Look { key, problems, .. } = found;
+        if left.put_away.contains(key) {
+            return Ok(false);
+        }
+        for Problem { invariant, reason } in problems {
+            if left.problems.insert((key.clone(), reason.clone())) {
+                tell(News::Finding(&Finding { key: key.clone(), invariant: *invariant, reason: reason.clone() }));
+            }
+        }
+        let Some(mender) = &self.mender else { return Ok(false) };
+        let mends = mender.mend(found).await?;
+        for mend in &mends {
+            tell(News::Mended(mend));
+            if !mend.is_whole {
+                left.put_away.insert(mend.key.clone());
+            }
+        }
+        if mends.iter().all(|mend| mend.is_whole) {
+            let again = Look::at(self.store.as_ref(), self.deep.as_ref(), key.clone()).await?;
+            for problem in problems.iter().filter(|problem| !again.problems.contains(problem)) {
+                left.problems.remove(&(key.clone(), problem.reason.clone()));
+                summary.mended += 1;
+            }
+        }
+        Ok(!mends.is_empty())
+    }
+
+    async fn check_strays(&self, summary: &mut Summary, tell: &mut impl FnMut(News<'_>)) -> Result<()> {
+        let strays = strays::strays(self.store.as_ref()).await?;
+        for stray in &strays {
+            tell(News::Finding(stray));
+        }
+        let queued = match &self.mender {
+            Some(mender) => mender.queue(&strays).await?,
+            None => Vec::new(),
+        };
+        for mend in &queued {
+            tell(News::Mended(mend));
+        }
+        summary.mended += queued.len() as u64;
+        summary.strays += (strays.len() - queued.len()) as u64;
+        Ok(())
     }
 
     /// Looks at some keys side by side; the answers come in their order.
-    async fn look_at(&self, keys: Vec<Key>) -> Result<Vec<Look>> {
-        let looks = keys.into_iter().map(|key| Look::at(self.store.as_ref(), self.deep.as_ref(), key));
+    async fn look_at(&self, keys: Vec<Key>, deep: Option<&Reader>) -> Result<Vec<Look>> {
+        let looks = keys.into_iter().map(|key| Look::at(self.store.as_ref(), deep, key));
         stream::iter(looks).buffered(PARALLEL).try_collect().await
     }
 }

@@ -118,6 +118,12 @@ pub(crate) struct Bytes {
     pub(crate) bytes: Vec<(Digest, String)>,
 }
 
+impl Unheld {
+    pub(crate) fn new(at: u64, digests: Vec<Digest>) -> Self {
+        Self { at, digests }
+    }
+}
+
 impl Bytes {
     pub(crate) fn new(at: u64, bytes: impl IntoIterator<Item = (Digest, Key)>) -> Self {
         Self { at, bytes: bytes.into_iter().map(|(digest, data)| (digest, data.as_str().to_owned())).collect() }

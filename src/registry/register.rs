@@ -101,6 +101,17 @@ impl<T: Value> Register<T> {
         self.decode(&found.bytes, found.version)
     }
 
+    /// The same, but what cannot be decoded is as if it were in quarantine already. For mending.
+    pub(crate) async fn read_damaged(&self, store: &dyn Store) -> store::Result<Seen<T>> {
+        let Some(found) = store.read(&self.key).await? else { return Ok(Seen::absent()) };
+        let as_it_is = || Seen {
+            state: State::Quarantined(found.bytes.clone()),
+            condition: Condition::Replace(found.version.clone()),
+            nonce: None,
+        };
+        Ok(self.decode(&found.bytes, found.version.clone()).unwrap_or_else(|_| as_it_is()))
+    }
+
     /// Writes a live value over exactly what was seen.
     pub(crate) async fn publish(&self, store: &dyn Store, over: &Seen<T>, value: &T) -> store::Result<Written<T>> {
         self.write(store, over, |nonce| encode('l', nonce, value)).await
@@ -290,6 +301,11 @@ impl<T> Seen<T> {
     /// Whether it is gone because a client deleted it.
     pub(crate) fn is_by_client(&self) -> bool {
         matches!(self.state, State::Gone { by_client: true })
+    }
+
+    /// Whether this is the content that had that version.
+    pub(crate) fn is_at(&self, version: Option<&Version>) -> bool {
+        matches!(&self.condition, Condition::Replace(of) if Some(of) == version)
     }
 
     /// Whether this and the other are one content of one register.

@@ -193,7 +193,7 @@ pub(crate) async fn told_by(check: Check) -> (Vec<String>, Summary) {
     let summary = check
         .run(|news| match news {
             News::Finding(finding) => lines.push(finding.to_string()),
-            News::UpTo(..) => {}
+            News::Mended(_) | News::UpTo(..) => {}
         })
         .await
         .unwrap();

@@ -44,7 +44,7 @@ async fn only_what_nobody_touches_between_three_looks_is_reported() {
 
 /// A clock by which every reference in flight has expired when it is written.
 #[derive(Debug)]
-struct DaysAhead;
+pub(crate) struct DaysAhead;
 
 impl Clock for DaysAhead {
     fn now(&self) -> SystemTime {

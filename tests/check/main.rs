@@ -6,6 +6,7 @@
 mod deep;
 mod fixture;
 mod live;
+mod repair;
 mod strays;
 
 use std::sync::Arc;
@@ -61,6 +62,7 @@ async fn what_a_registry_made_is_clean_and_counted() {
         dropped: 0,
         findings: 0,
         strays: 0,
+        mended: 0,
     };
     assert_eq!(summary, expected);
     assert_eq!(

@@ -90,4 +90,9 @@ async fn of_what_cannot_be_read_nothing_is_held_to_be_a_stray() {
     damage(fixture.store.as_ref(), &crate::fixture::Damage::Edit(manifest, "l".into(), "x".into())).await;
     let (_, summary) = told_by(Check::new(Arc::clone(&fixture.store)).deep(Share::ALL, None)).await;
     assert_eq!((summary.findings, summary.strays), (1, 0));
+    let registry = Registry::open(Arc::clone(&fixture.store), Settings::default()).await.unwrap();
+    let repair = Check::new(Arc::clone(&fixture.store)).repair(registry);
+    assert!(repair.run(|_| {}).await.unwrap().findings > 0);
+    let (lines, summary) = told_by(Check::new(Arc::clone(&fixture.store)).deep(Share::ALL, None)).await;
+    assert_eq!(summary.strays, 0, "also not when it is in quarantine: {lines:#?}");
 }

@@ -29,7 +29,7 @@ use crate::{
 pub(super) struct Look {
     pub(super) key: Key,
     /// Which content was there, where it was read.
-    version: Option<Version>,
+    pub(super) version: Option<Version>,
     pub(super) counted: Counted,
     pub(super) problems: Vec<Problem>,
 }

@@ -2,13 +2,21 @@
 
 use std::fmt;
 
-use super::{Finding, Invariant, Summary};
+use super::{Finding, Invariant, Mend, Summary};
 
 /// A line of a report.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, invariant, reason } = self;
         write!(f, "{invariant}  {key}  {reason}")
+    }
+}
+
+/// A line under those of a finding.
+impl fmt::Display for Mend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, what, is_whole: _ } = self;
+        write!(f, "->  {key}  {what}")
     }
 }
 
@@ -40,6 +48,9 @@ impl fmt::Display for Summary {
         writeln!(f, "{:>8} open uploads", self.open_uploads)?;
         writeln!(f, "{:>8} references in flight", self.pending)?;
         writeln!(f, "{:>8} references dropped", self.dropped)?;
+        if self.mended > 0 {
+            writeln!(f, "{:>8} mended", self.mended)?;
+        }
         if self.strays > 0 {
             writeln!(f, "{:>8} strays", self.strays)?;
         }

@@ -139,8 +139,8 @@ impl Leads {
                         Some(stored) if Digest::of(digest.algorithm(), &stored.bytes) == digest => {
                             self.add_manifest(&repository, stored.media_type(), &stored.bytes);
                         }
-                        Some(_) => drop(self.unclear.insert(repository)),
-                        None => {}
+                        None if !seen.is_quarantined() => {}
+                        _ => drop(self.unclear.insert(repository)),
                     },
                     Err(error) if error.kind == ErrorKind::Corrupt => drop(self.unclear.insert(repository)),
                     Err(error) => return Err(error),

@@ -96,6 +96,20 @@ impl StoredManifest {
         &self.head.media_type
     }
 
+    /// The same with a header that names this tag; `None`: it does, or a delete reads all tags anyhow.
+    pub(crate) fn naming(&self, tag: &Tag) -> Option<Self> {
+        if self.links.more_tags || self.links.tags.contains(tag) {
+            return None;
+        }
+        let mut naming = self.clone();
+        if naming.links.tags.len() < push::MAX_HEADER_TAGS {
+            naming.links.tags.push(tag.clone());
+        } else {
+            naming.links.more_tags = true;
+        }
+        Some(naming)
+    }
+
     /// The manifest, as it is kept when it has been taken away.
     pub(crate) fn dropped(&self, digest: &Digest) -> DroppedWhat {
         DroppedWhat::Manifest {

@@ -55,7 +55,7 @@ pub struct Pushed {
 /// How many tags one push may set.
 const MAX_TAGS: usize = 100;
 /// How many tags a manifest's header names. Beyond that a delete reads all tags of the repository.
-const MAX_HEADER_TAGS: usize = 1000;
+pub(super) const MAX_HEADER_TAGS: usize = 1000;
 
 /// A push under way.
 struct Job {
