@@ -12,12 +12,16 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use marina_distribution::{
     oci::{Reference, Tag},
-    registry::{Clock, Error, Registry, Settings, SystemClock},
+    registry::{
+        Clock, Error, Registry, Settings, SystemClock,
+        check::{Check, News, Share},
+    },
     store::{Condition, Store, memory::MemoryStore, metered::Metered},
 };
 
 use crate::fixture::{
-    Damage::Remove, Fixture, damage, image, key, manifest_key, push, push_blob, report, repository, sha256, subject,
+    Damage::Remove, Fixture, blob_key, damage, image, key, manifest_key, push, push_blob, report, repository, sha256,
+    subject, told_by,
 };
 
 #[tokio::test(start_paused = true)]
@@ -136,4 +140,70 @@ async fn a_store_under_pushes_deletes_and_expiries_is_clean_while_they_run_and_a
     let (lines, summary) = report(Arc::clone(&store)).await;
     assert_eq!(lines, Vec::<String>::new());
     assert!(summary.manifests > 0 && summary.dropped > 0, "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_beside_clients_gets_in_nobodys_way_and_what_it_put_away_is_healed_by_them() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let slow = |millis| Arc::new(Metered::with_latency(Arc::clone(&store), Duration::from_millis(millis)));
+    let done = AtomicBool::new(false);
+    let mut clients = Vec::new();
+    for n in 0..4 {
+        let registry = Registry::open(slow(2 * n + 3), Settings::default()).await.unwrap();
+        clients.push(Client { registry, random: n });
+    }
+    let work = async {
+        join_all(clients.iter_mut().map(|client| async {
+            for _ in 0..300 {
+                match client.act().await {
+                    Ok(())
+                    | Err(
+                        Error::ManifestUnknown | Error::BlobUnknown(_) | Error::ManifestBlobUnknown(_) | Error::Busy,
+                    ) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        }))
+        .await;
+        done.store(true, Ordering::Relaxed);
+    };
+    // Harms the bytes of one blob or the other now and then.
+    let harm = async {
+        for blob in [b"blob", b"BLOB"].iter().cycle() {
+            if done.load(Ordering::Relaxed) {
+                break;
+            }
+            if let Some(record) = store.read(&key(&blob_key(&sha256(*blob), "_"))).await.unwrap() {
+                let record = String::from_utf8(record.bytes.to_vec()).unwrap();
+                let at = key(record.split('"').find(|text| text.starts_with("data/")).unwrap());
+                let found = store.read(&at).await.unwrap().unwrap();
+                store.put(&at, Bytes::from_static(b"harm"), Condition::Replace(found.version)).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(2900)).await;
+        }
+    };
+    let mender = Registry::open(slow(4), Settings::default()).await.unwrap();
+    let mend = async {
+        let (mut put_away, mut whole) = (0, 0);
+        while !done.load(Ordering::Relaxed) {
+            let check = Check::new(slow(4)).deep(Share::ALL, None).repair(Arc::clone(&mender));
+            let summary = check.run(|news| put_away += u64::from(matches!(news, News::Mended(it) if !it.is_whole)));
+            whole += summary.await.unwrap().mended;
+        }
+        assert!(put_away > 0, "nothing was put away, {whole} made whole");
+    };
+    tokio::join!(work, harm, mend);
+    for client in &clients {
+        client.registry.settle().await;
+    }
+    let repair = || async {
+        Check::new(Arc::clone(&store)).deep(Share::ALL, None).repair(Arc::clone(&mender)).run(|_| {}).await.unwrap();
+    };
+    repair().await;
+    for blob in [b"blob", b"BLOB"] {
+        push_blob(&mender, "a", blob).await.unwrap();
+    }
+    mender.settle().await;
+    repair().await;
+    assert_eq!(told_by(Check::new(Arc::clone(&store)).deep(Share::ALL, None)).await.0, Vec::<String>::new());
 }

@@ -10,13 +10,18 @@ use marina_distribution::{
         Collector, Error, PageRequest, Registry, Settings,
         check::{Check, News, Share, Summary},
     },
-    store::{Condition, Span, Store, fs::FsStore},
+    store::{
+        Condition, Span, Store,
+        faulty::{Call, Fault, Faulty},
+        fs::FsStore,
+        metered::Verb,
+    },
 };
 
 use crate::fixture::{
     Damage::{self, Bury, Edit, Remove},
-    Fixture, blob_key, create, damage, image, key, manifest_key, push, push_blob, read, repository, sha256, subject,
-    tag,
+    Fixture, blob_key, create, damage, image, key, manifest_key, push, push_blob, read, report, repository, sha256,
+    subject, tag,
 };
 
 async fn open(store: &Arc<dyn Store>) -> Arc<Registry> {
@@ -25,7 +30,10 @@ async fn open(store: &Arc<dyn Store>) -> Arc<Registry> {
 
 /// Repairs a store, and tells what was done; then checks it.
 async fn repair(store: &Arc<dyn Store>) -> (Vec<String>, Summary) {
-    let check = Check::new(Arc::clone(store)).deep(Share::ALL, None).repair(open(store).await);
+    repair_by(Check::new(Arc::clone(store)).deep(Share::ALL, None).repair(open(store).await)).await
+}
+
+async fn repair_by(check: Check) -> (Vec<String>, Summary) {
     let mut done = Vec::new();
     let summary = check
         .run(|news| match news {
@@ -286,4 +294,60 @@ async fn what_is_mended_of_a_manifest_excuses_nothing_that_it_lost() {
 async fn collector_in_years(store: &Arc<dyn Store>) -> Collector {
     let clock = Arc::new(crate::live::DaysAhead);
     Collector::new(Registry::open_with(Arc::clone(store), Settings::default(), clock).await.unwrap())
+}
+
+/// What a shallow check sees: of the config the bytes are cut, of the layer the record is gone, and more.
+async fn damaged(fixture: &Fixture) -> Arc<dyn Store> {
+    let store = fixture.copy().await;
+    for each in [
+        Edit(fixture.data(&fixture.config).await, "conf".into(), "con".into()),
+        Remove(blob_key(&fixture.layer, "_")),
+        Edit(blob_key(&fixture.large, "a"), "l".into(), "x".into()),
+        Edit(manifest_key(&fixture.signature), "l".into(), "x".into()),
+        Remove("catalog/a".to_owned()),
+    ] {
+        damage(store.as_ref(), &each).await;
+    }
+    store
+}
+
+/// A repair of a damaged copy in which this goes wrong; the calls it made.
+async fn troubled(
+    fixture: &Fixture,
+    trouble: impl Fn(usize) -> Fault + Send + Sync + 'static,
+) -> (Arc<dyn Store>, Vec<Call>) {
+    let store = damaged(fixture).await;
+    let faulty = Arc::new(Faulty::new(Arc::clone(&store), move |call| trouble(call.index)));
+    let registry = open(&store).await.beside(|_| faulty.clone());
+    // It may fail: the next goes on.
+    drop(Check::new(faulty.clone()).repair(registry).run(|_| {}).await);
+    (store, faulty.calls())
+}
+
+#[tokio::test(start_paused = true)]
+async fn wherever_a_repair_dies_or_loses_a_reply_another_finishes_it() {
+    let fixture = Fixture::in_memory().await;
+    let signature = image(&fixture.config, &fixture.layer, &subject(&fixture.image));
+    // To die before a read is to die before the next write.
+    let (_, calls) = troubled(&fixture, |_| Fault::None).await;
+    let writes = calls.iter().filter(|call| matches!(call.verb, Verb::Put | Verb::Delete)).map(|call| call.index);
+    let writes: Vec<_> = writes.collect();
+    assert!(writes.len() > 8, "{calls:?}");
+    for (at, dies) in writes.iter().flat_map(|&at| [(at, true), (at, false)]) {
+        let (store, _) = troubled(&fixture, move |index| match index {
+            _ if dies && index >= at => Fault::NotApplied,
+            _ if index == at => Fault::ReplyLost,
+            _ => Fault::None,
+        })
+        .await;
+        let registry = open(&store).await;
+        let repair = Check::new(Arc::clone(&store)).repair(Arc::clone(&registry));
+        repair_by(repair.clone()).await;
+        push_blob(&registry, "a", b"conf").await.unwrap();
+        push(&registry, "a", Reference::Digest(fixture.signature), &signature).await.unwrap();
+        registry.settle().await;
+        repair_by(repair).await;
+        assert_eq!(report(Arc::clone(&store)).await.0, Vec::<String>::new(), "call {at}, dies: {dies}");
+        serves(&fixture, &store).await;
+    }
 }
