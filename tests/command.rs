@@ -8,10 +8,19 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, ChildStderr, Command, Output, Stdio},
+    sync::Arc,
     thread,
 };
 
+use bytes::Bytes;
+use futures_util::stream;
+use marina_distribution::{
+    oci::{Algorithm, Digest, Repository},
+    registry::{Chunk, Registry, Settings},
+    store::fs::FsStore,
+};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use tokio::runtime::Runtime;
 
 /// The binary, in an empty directory and with no variables but its own.
 fn marina(dir: &Path) -> Command {
@@ -188,6 +197,67 @@ fn the_doctor_says_of_a_directory_that_it_is_safe_and_leaves_nothing() {
     assert!(report.ends_with("This store is safe for any number of replicas.\n"), "{report}");
     let (code, summary, _) = run(marina(dir.path()).args(["check", "--store", "registry-data"]));
     assert_eq!(code, 0, "{summary}");
+}
+
+#[test]
+fn a_check_exits_with_1_while_something_is_wrong_and_tells_it_in_lines_of_json_if_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |arguments: &[&str]| {
+        let (code, out, stderr) = run(marina(dir.path()).args(["check", "--store", "."]).args(arguments));
+        assert_eq!(stderr, "", "no line of progress but on a terminal");
+        (code, out)
+    };
+    assert_eq!(check(&[]).0, 0);
+    fs::write(dir.path().join("stray"), "x").unwrap();
+    let (code, out) = check(&["--deep", "--repair", "--json", "--rate", "1GiB", "--sample", "1/2"]);
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(code, 1);
+    let reason = "is not a key of this registry";
+    assert_eq!(lines[0], serde_json::json!({"finding": {"invariant": "key", "key": "stray", "reason": reason}}));
+    assert_eq!((&lines[1]["summary"]["findings"], lines.len()), (&serde_json::json!(1), 2));
+    // Behind it there is nothing.
+    assert_eq!(check(&["--after", "stray"]).0, 0);
+    for wrong in
+        [&["--rate", "1MiB"][..], &["--deep", "--rate", "fast"], &["--deep", "--sample", "0%"], &["--after", "/"]]
+    {
+        let (code, _, stderr) = run(marina(dir.path()).args(["check", "--store", "."]).args(wrong));
+        assert_eq!(code, 2, "{wrong:?}");
+        assert!(stderr.starts_with("error: "), "{wrong:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_check_that_is_stopped_says_where_to_go_on_and_exits_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    push_blob(dir.path(), vec![7; 1 << 20]);
+    // A page of findings, and behind it a blob that takes a month to read.
+    for n in 0..100 {
+        fs::write(dir.path().join(format!("a{n:02}")), "x").unwrap();
+    }
+    let mut marina = marina(dir.path());
+    marina.args(["check", "--store", ".", "--deep", "--rate", "1B"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = marina.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("key  a00  "), "{line}");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
+    assert_eq!((status.code(), stderr.as_str()), (Some(2), "error: stopped; to go on from there: --after a99\n"));
+}
+
+/// Into a directory, without a server.
+fn push_blob(dir: &Path, bytes: Vec<u8>) {
+    let pushing = async {
+        let registry = Registry::open(Arc::new(FsStore::open(dir).unwrap()), Settings::default()).await.unwrap();
+        let digest = Digest::of(Algorithm::Sha256, &bytes);
+        let length = Some(bytes.len() as u64);
+        let body = Box::pin(stream::iter([Ok(Bytes::from(bytes))]));
+        let chunk = Chunk { start: None, declared: None, length, body };
+        registry.upload_whole(&Repository::parse("a").unwrap(), &digest, chunk).await.unwrap();
+        registry.settle().await;
+    };
+    Runtime::new().unwrap().block_on(pushing);
 }
 
 #[test]

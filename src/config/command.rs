@@ -21,6 +21,7 @@ const RATE: &str = "rate";
 const SAMPLE: &str = "sample";
 const AFTER: &str = "after";
 const REPAIR: &str = "repair";
+const JSON: &str = "json";
 const INSTALL_LIFECYCLE: &str = "install_lifecycle";
 const ONCE: &str = "once";
 const DRY_RUN: &str = "dry_run";
@@ -62,6 +63,8 @@ pub struct Checking {
     pub after: Option<String>,
     /// Mend what can be mended.
     pub repair: bool,
+    /// Print lines of JSON.
+    pub json: bool,
 }
 
 /// What the operator asked for: one action, and the whole configuration.
@@ -121,6 +124,7 @@ impl Checking {
             rate: matches.get_one(RATE).copied(),
             after: matches.get_one(AFTER).cloned(),
             repair: matches.get_flag(REPAIR),
+            json: matches.get_flag(JSON),
         }
     }
 }
@@ -183,7 +187,7 @@ fn install_lifecycle() -> Arg {
         .help("Add a rule to the bucket that drops what abandoned uploads leave, if there is none")
 }
 
-fn ways_to_check() -> [Arg; 5] {
+fn ways_to_check() -> [Arg; 6] {
     let option = |name, value_name, help| Arg::new(name).long(name).value_name(value_name).help(help);
     let rate = |text: &str| {
         let rate = text.parse::<ByteSize>().ok().and_then(|rate| NonZeroU64::new(rate.as_u64()));
@@ -204,6 +208,7 @@ fn ways_to_check() -> [Arg; 5] {
         )
         .requires(DEEP),
         option(AFTER, "KEY", "Go on where an earlier check was stopped"),
+        flag(JSON, "Print one line of JSON for each finding, each thing done, and the summary"),
     ]
 }
 

@@ -15,6 +15,7 @@
 use std::{collections::BTreeSet, num::NonZeroU64, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
 
 use self::{
     bytes::Reader,
@@ -59,7 +60,8 @@ pub enum Invariant {
 }
 
 /// What there is in a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Summary {
     pub repositories: u64,
     pub manifests: u64,
