@@ -1,6 +1,14 @@
 //! Pulling, mounting and deleting blobs: sections 7, 11 and 16 of the requirements.
 
-use marina_distribution::http;
+use std::sync::Arc;
+
+use marina_distribution::{
+    http,
+    registry::{
+        self, Registry,
+        check::{Check, Share},
+    },
+};
 
 use super::support::{
     Server, Settings, directory_store, everywhere, everywhere_with, files,
@@ -371,4 +379,28 @@ async fn a_registry_that_does_not_delete_says_so() {
         server.delete(&session).await.is(204);
     })
     .await;
+}
+
+// PULL-11, as it holds for blobs
+#[tokio::test]
+async fn a_blob_of_another_size_is_never_sent_and_one_in_quarantine_is_absent_until_it_is_pushed_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(directory_store(&directory), Settings::default()).await;
+    let content = bytes(3000);
+    let digest = server.push_blob("a", &content).await;
+    let url = format!("/v2/a/blobs/{digest}");
+    let file = files(&directory.path().join("data")).remove(0);
+    for damaged in [&content[..2999], &[&content[..], b"x"].concat()] {
+        std::fs::write(&file, damaged).unwrap();
+        server.get(&url).await.refuses(500, "UNKNOWN").lacks("docker-content-digest").lacks("etag");
+    }
+    let flipped = [&content[..2999], b"x"].concat();
+    std::fs::write(&file, flipped).unwrap();
+    let store = directory_store(&directory);
+    let registry = Registry::open(Arc::clone(&store), registry::Settings::default()).await.unwrap();
+    Check::new(store).deep(Share::ALL, None).repair(registry).run(|_| {}).await.unwrap();
+    server.get(&url).await.refuses(404, "BLOB_UNKNOWN");
+    server.head(&url).await.is(404);
+    assert_eq!(server.push_blob("a", &content).await, digest);
+    server.get(&url).await.is(200).body_is(&content);
 }
