@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::try_join;
+use bytes::Bytes;
+use futures_util::{future::try_join, stream::BoxStream};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -121,6 +122,13 @@ impl Registry {
         Ok(self.store().presign(&blob.data, life).await?)
     }
 
+    /// The whole blob. If it is damaged the stream ends with an error in the place of its last bytes.
+    pub async fn stream_blob(&self, blob: &Blob) -> Result<BoxStream<'static, store::Result<Bytes>>> {
+        let bytes = self.read_blob(blob, Span::ALL).await?.into_stream();
+        Ok(self.verified.compare(bytes, &blob.data, blob.size, &blob.digest))
+    }
+
+    /// A span of it, not compared with anything.
     pub async fn read_blob(&self, blob: &Blob, span: Span) -> Result<Body> {
         match self.store().open(&blob.data, span).await? {
             Some(object) if object.size == blob.size => Ok(object.body),

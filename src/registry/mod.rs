@@ -58,6 +58,7 @@ mod session;
 pub(crate) mod tag;
 mod undo;
 pub mod upload;
+mod verified;
 
 pub use blob::Blob;
 pub use clock::{Clock, SystemClock};
@@ -116,6 +117,7 @@ pub struct Registry {
     budget: upload::Budget,
     sessions: upload::Hints,
     descriptors: referrers::Cache,
+    verified: verified::Verified,
     manifests: manifest::Cache,
     /// When a tag was last changed here, in milliseconds since the epoch.
     last_change: AtomicU64,
@@ -147,6 +149,7 @@ impl Registry {
             budget: upload::Budget::new(settings.memory),
             sessions: upload::Hints::default(),
             descriptors: referrers::Cache::default(),
+            verified: verified::Verified::default(),
             manifests: manifest::Cache::default(),
             last_change: AtomicU64::default(),
             tasks: TaskTracker::new(),

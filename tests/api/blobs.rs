@@ -383,19 +383,24 @@ async fn a_registry_that_does_not_delete_says_so() {
 
 // PULL-11, as it holds for blobs
 #[tokio::test]
-async fn a_blob_of_another_size_is_never_sent_and_one_in_quarantine_is_absent_until_it_is_pushed_again() {
+async fn a_damaged_blob_is_never_sent_to_its_end_and_one_in_quarantine_is_absent_until_it_is_pushed_again() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(directory_store(&directory), Settings::default()).await;
-    let content = bytes(3000);
+    let content = bytes(600_000);
     let digest = server.push_blob("a", &content).await;
     let url = format!("/v2/a/blobs/{digest}");
     let file = files(&directory.path().join("data")).remove(0);
-    for damaged in [&content[..2999], &[&content[..], b"x"].concat()] {
+    for damaged in [&content[..599_999], &[&content[..], b"x"].concat()] {
         std::fs::write(&file, damaged).unwrap();
         server.get(&url).await.refuses(500, "UNKNOWN").lacks("docker-content-digest").lacks("etag");
     }
-    let flipped = [&content[..2999], b"x"].concat();
+    let flipped = [b"x", &content[1..]].concat();
     std::fs::write(&file, flipped).unwrap();
+    let mut wire = server.raw().await;
+    wire.say(format!("GET {url} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    let head = wire.head().await;
+    assert!(head.contains("content-length: 600000\r\n"), "{head}");
+    assert!(wire.rest().await.len() < 600_000, "the connection closes before the end");
     let store = directory_store(&directory);
     let registry = Registry::open(Arc::clone(&store), registry::Settings::default()).await.unwrap();
     Check::new(store).deep(Share::ALL, None).repair(registry).run(|_| {}).await.unwrap();
