@@ -233,6 +233,9 @@ async fn a_damaged_manifest_or_tag_is_absent_until_it_is_pushed_again_and_keeps_
     let (_, summary) = repair(&fixture.store).await;
     // The manifest, its tag, and the index that names it; the referrer's subject may be absent.
     assert_eq!(summary.findings, 4);
+    for reference in ["latest", "v1"] {
+        assert!(matches!(registry.manifest(&repository("a"), &tag(reference)).await, Err(Error::ManifestUnknown)));
+    }
     registry.delete_manifest(&repository("a"), &fixture.signature).await.unwrap();
     let years = collector_in_years(&fixture.store).await;
     for _ in 0..3 {

@@ -11,7 +11,12 @@ use serde::{Deserialize, Serialize};
 pub(crate) use cache::Cache;
 pub use push::{Push, Pushed, TagCondition};
 
-use super::{Error, Registry, Result, layout, nonce::Nonce, pending::DroppedWhat, register::Value};
+use super::{
+    Error, Registry, Result, layout,
+    nonce::Nonce,
+    pending::DroppedWhat,
+    register::{Seen, Value},
+};
 use crate::{
     oci::{AnyDigest, Digest, Reference, Repository, Tag},
     store::{self, ErrorKind, Span},
@@ -154,13 +159,19 @@ impl Registry {
             }
             Reference::Tag(tag) => layout::tag(repository, tag),
         };
+        let mut before = Seen::absent();
         for _ in 0..FOLLOW {
             let target = tag.read(self.store()).await?;
+            if target.is_same(&before) {
+                // No delete looks like that: it takes the tags first.
+                return Err(Error::ManifestUnknown);
+            }
             let digest = target.live().ok_or(Error::ManifestUnknown)?.digest;
             if let Some(found) = self.manifest_by_digest(repository, &digest).await? {
                 return Ok(found);
             }
             // Deleted since the tag was read, and the tag with it, or moved: look again.
+            before = target;
         }
         Err(Error::Busy)
     }
