@@ -25,6 +25,9 @@ pub(crate) struct TagTarget {
     /// It was set on a condition: nothing came just before it that the condition does not know of.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) conditional: bool,
+    /// When it was set, in seconds since the epoch; unknown of those that are older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<u64>,
 }
 
 /// A line of the catalog.
@@ -155,5 +158,21 @@ impl Registry {
                 return Ok(found);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::registry::register::Value;
+
+    #[test]
+    fn a_tag_that_was_set_before_times_were_kept_can_be_read_and_its_time_is_unknown() {
+        let digest = Digest::of(crate::oci::Algorithm::Sha256, b"");
+        let before = format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":0}}"#);
+        let with = |at: &str| TagTarget::decode(Bytes::from(before.replace('}', at))).unwrap().at;
+        assert_eq!((with("}"), with(r#","at":7}"#)), (None, Some(7)));
     }
 }

@@ -9,11 +9,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use marina_distribution::{
     oci::{Algorithm, AnyDigest, Digest, Reference, Repository, Tag},
-    registry::{
-        Chunk, Clock, Error, PageRequest, Push, Registry, SessionId, Settings, SystemClock, TagCondition, Whole,
-    },
+    registry::{Chunk, Clock, Error, PageRequest, Push, Registry, SessionId, Settings, TagCondition, Whole},
     store::Store,
 };
+use tokio::time::Instant;
 
 use crate::history::{
     content::{BLOBS, CHUNKS, TAGS, blob, digest, manifest, manifest_of, need_of},
@@ -28,12 +27,16 @@ pub(crate) struct Replica {
     hasty: Arc<Registry>,
 }
 
+/// Runs as the test does, so that a seed replays the times that are written down, too.
 #[derive(Debug)]
-struct DaysAhead;
+struct InTest {
+    start: Instant,
+    ahead: Duration,
+}
 
-impl Clock for DaysAhead {
+impl Clock for InTest {
     fn now(&self) -> SystemTime {
-        SystemClock.now() + Duration::from_hours(72)
+        SystemTime::UNIX_EPOCH + Duration::from_hours(500_000) + self.start.elapsed() + self.ahead
     }
 }
 
@@ -42,8 +45,9 @@ impl Replica {
         // The clock runs a second for each store call, and sessions are to outlive the hasty clock.
         let day = Duration::from_hours(24);
         let settings = Settings { publish_deadline: 30 * day, upload_expiry: 30 * day, ..Settings::default() };
-        let registry = Registry::open(Arc::clone(&store), settings.clone()).await.unwrap();
-        let hasty = Registry::open_with(store, settings, Arc::new(DaysAhead)).await.unwrap();
+        let clock = |ahead| Arc::new(InTest { start: Instant::now(), ahead });
+        let registry = Registry::open_with(Arc::clone(&store), settings.clone(), clock(Duration::ZERO)).await.unwrap();
+        let hasty = Registry::open_with(store, settings, clock(3 * day)).await.unwrap();
         Self { registry, hasty }
     }
 

@@ -229,7 +229,7 @@ impl Look {
     async fn tag(&mut self, store: &dyn Store, repository: &Repository, tag: &Tag, bytes: &Bytes) -> Result<()> {
         let Some(target) = self.register::<TagTarget>(bytes) else { return Ok(()) };
         self.counted = Counted::Tag;
-        let TagTarget { media_type, digest, size, conditional: _ } = target;
+        let TagTarget { media_type, digest, size, conditional: _, at: _ } = target;
         let Some(manifest) = readable(store, &layout::manifest(repository, &digest)).await? else { return Ok(()) };
         let Some(manifest) = manifest.present() else {
             self.blame(Invariant::I3, format!("points to {digest}, which is not there"));

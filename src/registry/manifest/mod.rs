@@ -45,6 +45,9 @@ pub(crate) struct Links {
     /// Which life of the manifest this is: made when it comes where there was none, kept by whoever writes it again. A
     /// push that meets another life than it wrote knows that a delete came between.
     pub(crate) life: String,
+    /// When a client pushed it last, in seconds since the epoch; unknown of those that are older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<u64>,
     /// Every tag that may point here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) tags: Vec<Tag>,
@@ -214,6 +217,13 @@ impl Registry {
         let head = manifest.head(digest);
         self.manifests.remember(ticket, repository, &head, &manifest.bytes);
         Ok(Some((head, manifest.bytes.clone())))
+    }
+
+    /// Whether a manifest is there, with its size; lifted if it is condemned.
+    pub(crate) async fn lift_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
+        let register = layout::manifest(repository, digest);
+        let seen = register.read(self.store()).await?;
+        Ok(register.lift(self.store(), seen).await?.map(|manifest| manifest.head.size))
     }
 
     /// The head of a manifest that is present, from the first bytes of its register.

@@ -176,7 +176,7 @@ impl Registry {
             deadline.check()?;
             // If we stop here: what it needs is protected until the reference in flight expires, and nothing else is.
             *tried = true;
-            let stored = job.stored(&before, unchecked);
+            let stored = job.stored(&before, unchecked, self.now());
             if self.publish_manifest(job, &before, &stored).await? {
                 written = Some(stored.links.life);
                 // If we stop here the manifest is whole but not listed: the reference in flight leads the expiry to it.
@@ -250,13 +250,6 @@ impl Registry {
         }
     }
 
-    /// Whether a child manifest is there, with its size; lifted if it is condemned.
-    async fn lift_manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
-        let register = layout::manifest(repository, digest);
-        let seen = register.read(self.store()).await?;
-        Ok(register.lift(self.store(), seen).await?.map(|manifest| manifest.head.size))
-    }
-
     /// Publishes the manifest and, beside it, its repository's line in the catalog.
     async fn publish_manifest(&self, job: &Job, before: &Before, stored: &StoredManifest) -> Result<bool> {
         let register = layout::manifest(&job.repository, &job.digest);
@@ -313,7 +306,7 @@ impl Registry {
         deadline: &Deadline,
     ) -> Result<(Tag, TagSet)> {
         deadline.check()?;
-        let written = self.change_tag(&job.repository, tag, seen, Some(&job.tag_target())).await?;
+        let written = self.change_tag(&job.repository, tag, seen, Some(&job.tag_target(self.now()))).await?;
         Ok((tag.clone(), job.judge(seen, written)?))
     }
 }
@@ -360,23 +353,25 @@ impl Job {
     }
 
     /// The manifest with a header that names the tags before they point here, so that a delete finds them all.
-    fn stored(&self, before: &Before, unchecked: Vec<AnyDigest>) -> StoredManifest {
+    fn stored(&self, before: &Before, unchecked: Vec<AnyDigest>, now: u64) -> StoredManifest {
         let known = before.manifest.present().map(|manifest| manifest.links.clone()).unwrap_or_default();
         let known_tags = known.tags.into_iter().filter(|tag| !self.tags.contains(tag));
         let mut tags: Vec<_> = self.tags.iter().cloned().chain(known_tags).collect();
         let more_tags = known.more_tags || tags.len() > MAX_HEADER_TAGS;
         tags.truncate(MAX_HEADER_TAGS);
         let life = before.life().map_or_else(|| Nonce::fresh().to_string(), str::to_owned);
-        let links = Links { life, tags, more_tags, subject: self.subject().copied(), unchecked };
+        let at = if self.purpose == Purpose::Push { Some(now) } else { known.at };
+        let links = Links { life, at, tags, more_tags, subject: self.subject().copied(), unchecked };
         StoredManifest::new(self.manifest.media_type.clone(), links, self.bytes.clone())
     }
 
-    fn tag_target(&self) -> TagTarget {
+    fn tag_target(&self, now: u64) -> TagTarget {
         TagTarget {
             media_type: self.manifest.media_type.clone(),
             digest: self.digest,
             size: self.bytes.len() as u64,
             conditional: self.condition.is_some(),
+            at: Some(now),
         }
     }
 
