@@ -34,7 +34,7 @@ use super::{
     nonce::{Nonce, timed_id},
     pages::Pages,
     pending,
-    register::JsonValue,
+    register::{JsonValue, Register},
 };
 use crate::{
     oci::{Digest, Repository},
@@ -55,6 +55,7 @@ mod tombstones;
 pub use event::{Event, InFlight, Waiting, Why};
 pub(crate) use event::{Told, time};
 pub use full::Walked;
+pub(crate) use look::Needed;
 pub(crate) use strays::add_named_bytes;
 
 /// Collects for one registry. It remembers what manifests name, which never changes.
@@ -137,7 +138,7 @@ pub(crate) struct Tombstones {
     tombstones: Vec<(String, Nonce)>,
 }
 
-/// Who collects. It saves work and decides nothing.
+/// Who collects, or retains. It saves work and decides nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {
     /// When the last round began.
@@ -162,16 +163,17 @@ impl Collector {
 
     /// One round, if no other collector of the fleet has begun one within the interval.
     pub async fn turn(&self, interval: Duration) -> Result<Option<Collected>> {
-        let (register, now, interval) = (layout::lease(), self.registry.now(), interval.as_secs());
-        let seen = register.read(self.store()).await?;
+        if self.take_lease(&layout::lease(), interval).await? { self.round().await.map(Some) } else { Ok(None) }
+    }
+
+    /// Takes a lease, unless somebody has within the interval.
+    pub(crate) async fn take_lease(&self, lease: &Register<Lease>, interval: Duration) -> Result<bool> {
+        let (now, interval) = (self.registry.now(), interval.as_secs());
+        let seen = lease.read(self.store()).await?;
         // A clock that is ahead must not keep the others from collecting for ever.
         let is_fresh = |lease: &Lease| lease.at.abs_diff(now) < interval;
-        if seen.live().is_some_and(is_fresh)
-            || !register.publish(self.store(), &seen, &Lease { at: now }).await?.is_done()
-        {
-            return Ok(None);
-        }
-        self.round().await.map(Some)
+        Ok(!seen.live().is_some_and(is_fresh)
+            && lease.publish(self.store(), &seen, &Lease { at: now }).await?.is_done())
     }
 
     /// Works through everything that is due. If it fails, what is left is due in the next round.

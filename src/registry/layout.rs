@@ -22,7 +22,7 @@
 //! | `gc/unheld/<id>` | write-once | blobs that perhaps no repository holds any more |
 //! | `gc/bytes/<id>` | write-once | bytes about to be deleted |
 //! | `gc/tombstones/<id>` | write-once | tombstones, to be removed when nobody can mean them any more |
-//! | `gc/lease` | register | who collects; saves work, and decides nothing |
+//! | `gc/lease`, `gc/retention` | register | who collects, who retains; saves work, and decides nothing |
 //! | `fleet/session-key` | write-once | signs session ids |
 //! | `doctor/…` | | what is tried out on the store; nothing that means anything |
 //!
@@ -218,6 +218,10 @@ pub(crate) fn lease() -> Register<Lease> {
     Register::at(key("gc/lease".to_owned()))
 }
 
+pub(crate) fn retention_lease() -> Register<Lease> {
+    Register::at(key("gc/retention".to_owned()))
+}
+
 /// When a reference in flight expires, or an entry is to be worked on; in seconds since the epoch.
 pub(crate) fn due(key: &Key) -> u64 {
     let id = key.as_str().split_at_checked(key.as_str().len().saturating_sub(ID_LENGTH)).map(|(_, id)| id);
@@ -301,7 +305,7 @@ pub(crate) fn parse(key: &Key) -> Option<Named> {
         ["gc", "unheld", leaf] => id(leaf).and(Some(Named::Unheld)),
         ["gc", "bytes", leaf] => id(leaf).and(Some(Named::Bytes)),
         ["gc", "tombstones", leaf] => id(leaf).and(Some(Named::Tombstones)),
-        ["gc", "lease"] => Some(Named::Lease),
+        ["gc", "lease" | "retention"] => Some(Named::Lease),
         ["fleet", "session-key"] => Some(Named::SessionKey),
         ["doctor", _, ..] => Some(Named::Scratch),
         _ => None,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Registry, Result, layout,
+    Deadline, Error, Registry, Result, layout,
     pages::LIST,
     pending::{Dropped, DroppedWhat},
-    register::{JsonValue, LIVE_AT_LEAST, Written},
+    register::{JsonValue, LIVE_AT_LEAST, Seen, Written},
 };
 use crate::{
     oci::{Digest, Repository, Tag},
@@ -79,17 +79,29 @@ impl Registry {
         loop {
             let seen = register.read(self.store()).await?;
             let digest = seen.live().ok_or(Error::ManifestUnknown)?.digest;
-            let what = DroppedWhat::Tag { tag: tag.clone(), digest };
-            // The collector learns of it first. If we stop here it finds the tag where it was.
-            Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store(), 0).await?;
-            deadline.check()?;
-            match self.change_tag(repository, tag, &seen, None).await? {
+            match self.delete_tag_as_seen(repository, tag, &seen, &digest, &deadline).await? {
                 Written::Done(_) => return Ok(()),
                 Written::Lost(_) => deadline.again().await?,
                 // Perhaps it was gone and is another by now; one delete does not take two.
                 Written::Unclear(_) => return Err(Error::Busy),
             }
         }
+    }
+
+    /// Deletes a tag if it is still what was seen.
+    pub(super) async fn delete_tag_as_seen(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        seen: &Seen<TagTarget>,
+        digest: &Digest,
+        deadline: &Deadline,
+    ) -> Result<Written<TagTarget>> {
+        let what = DroppedWhat::Tag { tag: tag.clone(), digest: *digest };
+        // The collector learns of it first. If we stop here it finds the tag where it was.
+        Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store(), 0).await?;
+        deadline.check()?;
+        self.change_tag(repository, tag, seen, None).await
     }
 
     pub async fn tags(&self, repository: &Repository, page: &PageRequest) -> Result<Page<Tag>> {

@@ -142,6 +142,9 @@ impl Collector {
             if seen.present().is_none() {
                 return Ok(false);
             }
+            if let State::Condemned(_) = seen.state {
+                return Ok(register.lift(self.store(), seen).await?.is_some());
+            }
             if register.refresh(self.store(), &seen).await? {
                 return Ok(true);
             }

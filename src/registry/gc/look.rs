@@ -25,7 +25,7 @@ use crate::{
 
 /// What of some digests is needed, and by what.
 #[derive(Debug, Default)]
-pub(super) struct Needed {
+pub(crate) struct Needed {
     /// By an upload, a mount or a push that is under way.
     in_flight: BTreeMap<Digest, InFlight>,
     /// By a manifest that is there or can be put back.
@@ -51,11 +51,11 @@ const OVERHEAD: usize = 360;
 const IN_FLIGHT: usize = 32;
 
 impl Needed {
-    pub(super) fn is_named(&self, digest: &Digest) -> bool {
+    pub(crate) fn is_named(&self, digest: &Digest) -> bool {
         self.named.contains(digest)
     }
 
-    pub(super) fn in_flight(&self, digest: &Digest) -> Option<InFlight> {
+    pub(crate) fn in_flight(&self, digest: &Digest) -> Option<InFlight> {
         self.in_flight.get(digest).copied()
     }
 }
@@ -72,6 +72,25 @@ impl Collector {
         Ok(Needed { in_flight, named })
     }
 
+    /// The same of manifests: whether others name them.
+    pub(crate) async fn needed_children(
+        &self,
+        repository: &Repository,
+        manifests: &BTreeSet<Digest>,
+    ) -> Result<Needed> {
+        if manifests.is_empty() {
+            return Ok(Needed::default());
+        }
+        let in_flight = self.pushes_in_flight(repository, manifests).await?;
+        let named = self.named(repository, manifests).await?;
+        Ok(Needed { in_flight, named })
+    }
+
+    /// What this manifest names need not be read again.
+    pub(crate) fn remember(&self, key: Key, manifest: &Manifest) {
+        self.names.remember(key, &marks(manifest));
+    }
+
     async fn in_flight(
         &self,
         repository: &Repository,
@@ -85,6 +104,16 @@ impl Collector {
             .collect();
         let found = stream::iter(looks).buffer_unordered(PARALLEL).try_filter_map(|found| async move { Ok(found) });
         let mut found: BTreeMap<Digest, InFlight> = found.try_collect().await?;
+        found.extend(self.pushes_in_flight(repository, digests).await?);
+        Ok(found)
+    }
+
+    async fn pushes_in_flight(
+        &self,
+        repository: &Repository,
+        digests: &BTreeSet<Digest>,
+    ) -> Result<BTreeMap<Digest, InFlight>> {
+        let mut found = BTreeMap::new();
         let mut pages = Pages::new(&layout::pending_manifests(repository));
         while let Some(keys) = pages.next(self.store()).await? {
             let read = |key| async move { Ok::<_, Error>((key, pending::read(self.store(), key).await?)) };
@@ -186,9 +215,7 @@ impl Collector {
             },
         };
         let manifest = parsed.transpose().map_err(|error| Error::ManifestInvalid(format!("{key}: {error}")))?;
-        let links = manifest.into_iter().flat_map(|manifest| manifest.references);
-        let names: BTreeSet<u64> = links.filter_map(|link| link.digest().known().map(mark)).collect();
-        let names: Arc<[u64]> = names.into_iter().collect();
+        let names = manifest.as_ref().map(marks).unwrap_or_default();
         self.names.remember(key, &names);
         Ok(names)
     }
@@ -237,6 +264,11 @@ fn cost(names: &[u64]) -> usize {
 /// The digests that a manifest names.
 pub(super) fn digests(manifest: &Manifest) -> impl Iterator<Item = Digest> {
     manifest.references.iter().filter_map(|link| AnyDigest::known(link.digest())).copied()
+}
+
+fn marks(manifest: &Manifest) -> Arc<[u64]> {
+    let marks: BTreeSet<u64> = digests(manifest).map(|digest| mark(&digest)).collect();
+    marks.into_iter().collect()
 }
 
 fn mark(digest: &Digest) -> u64 {

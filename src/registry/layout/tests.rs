@@ -43,6 +43,7 @@ proptest! {
             (bytes(fresh_id()), Named::Bytes),
             (tombstones(fresh_id()), Named::Tombstones),
             (lease().key().clone(), Named::Lease),
+            (retention_lease().key().clone(), Named::Lease),
             (session_key(), Named::SessionKey),
             (key(format!("{SCRATCH}{session}/a-b")), Named::Scratch),
         ] {

@@ -22,6 +22,23 @@ struct Hanging {
     entry: Option<(Register<Descriptor>, Seen<Descriptor>)>,
 }
 
+/// What becomes of the tags that point to the manifest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tags {
+    /// They go with it.
+    TakeAlong,
+    /// If there are any, it stays.
+    Spare,
+}
+
+impl Hanging {
+    /// One that is damaged may point anywhere.
+    fn has_tag_of(&self, digest: &Digest) -> bool {
+        let points = |seen: &Seen<TagTarget>| seen.live().is_some_and(|target| target.digest == *digest);
+        self.tags.iter().any(|(_, seen)| points(seen) || seen.is_quarantined())
+    }
+}
+
 impl Registry {
     pub async fn delete_manifest(self: &Arc<Self>, repository: &Repository, digest: &Digest) -> Result<()> {
         let (this, repository, digest) = (Arc::clone(self), repository.clone(), *digest);
@@ -47,11 +64,7 @@ impl Registry {
         }
         let mut deadline = self.deadline();
         while let Some(manifest) = seen.present() {
-            // The collector learns of it first, and what it was. If we stop anywhere from here on, it looks at what is left;
-            // every time anew, since it may have looked and found the manifest where it was.
-            let dropped = Dropped { at: self.now(), repository: repository.clone(), what: manifest.dropped(digest) };
-            dropped.put(self.store(), self.settings.undelete.as_secs()).await?;
-            if self.delete_as_seen(repository, digest, &seen, manifest, &deadline).await? {
+            if self.delete_as_seen(repository, digest, &seen, manifest, Tags::TakeAlong, &deadline).await? {
                 return Ok(());
             }
             // Something moved: the manifest was pushed again, completed or lifted, or what hangs on it was.
@@ -62,17 +75,39 @@ impl Registry {
         Ok(())
     }
 
-    /// Deletes the manifest if it is still what was seen. `false`: it, or what hangs on it, has changed.
+    /// Deletes a manifest that was condemned, and that nothing was found to need since, if it is still what was seen and
+    /// has no tag. `false`: it stays, and may still be condemned.
+    pub(crate) async fn delete_condemned(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        seen: &Seen<StoredManifest>,
+    ) -> Result<bool> {
+        let State::Condemned(manifest) = &seen.state else { return Ok(false) };
+        let deleted = self.delete_as_seen(repository, digest, seen, manifest, Tags::Spare, &self.deadline()).await;
+        self.manifests.forget(repository, digest);
+        deleted
+    }
+
+    /// Deletes the manifest if it is still what was seen. `false`: it, or what hangs on it, has changed, or is spared.
     async fn delete_as_seen(
         &self,
         repository: &Repository,
         digest: &Digest,
         seen: &Seen<StoredManifest>,
         manifest: &StoredManifest,
+        tags: Tags,
         deadline: &Deadline,
     ) -> Result<bool> {
+        // The collector learns of it first, and what it was. If we stop anywhere from here on, it looks at what is left;
+        // every time anew, since it may have looked and found the manifest where it was.
+        let dropped = Dropped { at: self.now(), repository: repository.clone(), what: manifest.dropped(digest) };
+        dropped.put(self.store(), self.settings.undelete.as_secs()).await?;
         let register = layout::manifest(repository, digest);
         let hanging = self.read_hanging(repository, digest, manifest).await?;
+        if tags == Tags::Spare && hanging.has_tag_of(digest) {
+            return Ok(false);
+        }
         // Unchanged since before those reads: then every push whose tags could point here has named them where we read
         // them, or will lose against what we write below.
         if !register.read(self.store()).await?.is_same(seen)
