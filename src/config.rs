@@ -2,7 +2,8 @@
 //!
 //! Every setting is declared once, in the table below. The table gives its flag (`--data-dir`), its variable
 //! (`MARINA_DATA_DIR`), its key in the file (`data_dir`), its help, its type and its default. What no setting answers to
-//! is refused, with the nearest name: a misspelt setting that is silently ignored is worse than none.
+//! is refused, with the nearest name: a misspelt setting that is silently ignored is worse than none. Rules of retention
+//! are tables of the file.
 
 use std::{fmt, io, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -12,10 +13,13 @@ use tracing_subscriber::filter::Targets;
 mod command;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod retention;
 mod sources;
 mod value;
 
 pub use command::{Action, Checking, Invocation};
+use retention::GivenRule;
+pub use retention::{Age, Patterns, RetentionRule};
 use sources::{Given, Sources};
 pub use value::LogFormat;
 pub use value::{Automatic, Encryption, Networks, OrZero, StoreLocation, UrlLife};
@@ -37,6 +41,8 @@ macro_rules! settings {
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config {
             $($(#[doc = $help])+ pub $name: $type,)+
+            /// What to keep; without any rule, everything.
+            pub retention: Vec<RetentionRule>,
         }
 
         #[expect(non_upper_case_globals, reason = "a row is named like its setting")]
@@ -56,7 +62,8 @@ macro_rules! settings {
 
         impl Config {
             fn read(sources: &Sources) -> Result<Self, Error> {
-                Ok(Self { $($name: sources.read(&row::$name)?,)+ })
+                let retention = sources.retention.iter().map(|given| given.rule.clone()).collect();
+                Ok(Self { $($name: sources.read(&row::$name)?,)+ retention })
             }
         }
     };
@@ -134,12 +141,13 @@ settings! {
 pub struct Effective {
     pub config: Config,
     given: Vec<(&'static Setting, Given)>,
+    retention: Vec<GivenRule>,
 }
 
 impl Effective {
     fn read(sources: &Sources) -> Result<Self, Error> {
         let given = SETTINGS.iter().map(|setting| (*setting, sources.given(setting))).collect();
-        Ok(Self { config: Config::read(sources)?, given })
+        Ok(Self { config: Config::read(sources)?, given, retention: sources.retention.clone() })
     }
 }
 
@@ -152,7 +160,7 @@ impl fmt::Display for Effective {
             };
             writeln!(f, "{} = {value}  # {}", setting.name, given.origin)?;
         }
-        Ok(())
+        self.retention.iter().try_for_each(|given| given.fmt(f))
     }
 }
 

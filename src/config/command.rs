@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{
     Effective, Error, Kind, Origin, SETTINGS, Setting,
-    sources::{self, Given, Layer, Sources},
+    sources::{self, File, Given, Layer, Sources},
 };
 
 const AFTER_HELP: &str = "\
@@ -109,9 +109,10 @@ impl Invocation {
         let (environment, named) = sources::environment(variables)?;
         let file = match matches.get_one::<OsString>("config").or(named.as_ref()) {
             Some(path) => sources::file(Path::new(path))?,
-            None => Layer::new(),
+            None => File::default(),
         };
-        let effective = Effective::read(&Sources(vec![flags, environment, file]))?;
+        let layers = vec![flags, environment, file.layer];
+        let effective = Effective::read(&Sources { layers, retention: file.retention })?;
         Ok(Self { action, effective })
     }
 }

@@ -21,5 +21,6 @@ pub(crate) fn config(input: &[u8]) {
 fn read(file: &str, variables: &str) -> Result<Effective, Error> {
     let variables = variables.lines().filter_map(|line| line.split_once('='));
     let (environment, _) = sources::environment(variables.map(|(name, value)| (OsString::from(name), value.into())))?;
-    Effective::read(&Sources(vec![environment, sources::parse(Path::new("file"), file)?]))
+    let file = sources::parse(Path::new("file"), file)?;
+    Effective::read(&Sources { layers: vec![environment, file.layer], retention: file.retention })
 }

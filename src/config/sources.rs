@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, ffi::OsString, fs, path::Path};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Error, Kind, Origin, SETTINGS, Setting, Value};
+use super::{
+    Error, Kind, Origin, SETTINGS, Setting, Value,
+    retention::{self, GivenRule},
+};
 
 const PREFIX: &str = "MARINA_";
 
@@ -24,13 +27,24 @@ pub(super) struct Given {
 /// What one source says, by the name of the setting.
 pub(super) type Layer = BTreeMap<&'static str, Given>;
 
-/// All that was given, strongest source first.
-pub(super) struct Sources(pub(super) Vec<Layer>);
+/// All that was given.
+pub(super) struct Sources {
+    /// The strongest first.
+    pub(super) layers: Vec<Layer>,
+    pub(super) retention: Vec<GivenRule>,
+}
+
+/// What a file says.
+#[derive(Default)]
+pub(super) struct File {
+    pub(super) layer: Layer,
+    pub(super) retention: Vec<GivenRule>,
+}
 
 impl Sources {
     /// The strongest value given for a setting.
     pub(super) fn given(&self, setting: &Setting) -> Given {
-        let strongest = self.0.iter().find_map(|layer| layer.get(setting.name));
+        let strongest = self.layers.iter().find_map(|layer| layer.get(setting.name));
         strongest.cloned().unwrap_or_else(|| Given { text: setting.default.to_owned(), origin: Origin::Default })
     }
 
@@ -69,28 +83,31 @@ pub(super) fn environment(
     Ok((layer, file))
 }
 
-/// What a file says.
-pub(super) fn file(path: &Path) -> Result<Layer, Error> {
+pub(super) fn file(path: &Path) -> Result<File, Error> {
     let text = fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     parse(path, &text)
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<Layer, Error> {
+pub(super) fn parse(path: &Path, text: &str) -> Result<File, Error> {
     let origin = |at: usize| Origin::File { path: path.to_owned(), line: line(text, at) };
     let table = DeTable::parse(text).map_err(|error| Error::Syntax {
         origin: origin(error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
     })?;
-    let mut layer = Layer::new();
+    let mut file = File::default();
     for (key, value) in table.get_ref() {
-        let origin = origin(key.span().start);
         let name = key.get_ref().as_ref();
+        if name == retention::NAME {
+            file.retention = retention::parse(value, origin)?;
+            continue;
+        }
+        let origin = origin(key.span().start);
         let setting = setting(name).ok_or_else(|| unknown(name, origin.clone()))?;
         let text =
             as_text(setting, value.get_ref()).map_err(|message| Error::Value { origin: origin.clone(), message })?;
-        layer.insert(setting.name, Given { text, origin });
+        file.layer.insert(setting.name, Given { text, origin });
     }
-    Ok(layer)
+    Ok(file)
 }
 
 fn setting(name: &str) -> Option<&'static Setting> {
@@ -113,7 +130,11 @@ fn is_service_link(name: &str) -> bool {
 fn unknown(name: &str, origin: Origin) -> Error {
     let in_environment = matches!(origin, Origin::Variable(_));
     let older = OLDER_NAMES.iter().map(|(older, _)| *older);
-    let names = SETTINGS.iter().map(|setting| setting.name).chain(older).chain(in_environment.then_some(CONFIG));
+    let names = SETTINGS.iter().map(|setting| setting.name).chain(older).chain([if in_environment {
+        CONFIG
+    } else {
+        retention::NAME
+    }]);
     let distance = |known: &&str| strsim::damerau_levenshtein(known, name);
     let nearest = names.min_by_key(distance).filter(|known| distance(known) <= 1 + known.len() / 3);
     let spell = |known: &str| {
