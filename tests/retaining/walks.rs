@@ -46,6 +46,33 @@ async fn what_no_rule_is_for_costs_a_list_and_stays() {
     assert_eq!(world.tags().await, ["a"]);
 }
 
+/// The calls of a walk.
+async fn cost(world: &World, rules: Vec<Rule>) -> usize {
+    world.sound.settle().await;
+    world.troubled.plan(|_| Fault::None);
+    world.troubled.walk(rules).await.unwrap();
+    world.troubled.calls()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_costs_a_read_for_each_tag_and_manifest_and_a_few_calls_for_each_that_goes() {
+    let world = World::new().await;
+    for number in 0..10 {
+        push(&world.sound, &format!("t{number}"), &plain(&format!("m{number}"))).await.unwrap();
+        put(&world.sound, &plain(&format!("u{number}"))).await.unwrap();
+        world.forward(60);
+    }
+    let (catalog, list, read) = (1, 1, 1);
+    assert_eq!(cost(&world, vec![last(10)]).await, catalog + list + 10 * read);
+    assert_eq!(cost(&world, vec![untagged(2)]).await, catalog + 2 * list + 30 * read);
+    // Each is announced to the collector, buried, and noted in the history.
+    assert_eq!(cost(&world, vec![last(7)]).await, catalog + list + 10 * read + 3 * 3);
+    world.forward(3 * DAY);
+    // Two looks, and for each: read, condemned, read, announced, read, buried. Those that had a tag: its tag, twice.
+    let looks = 2 * 3 * list;
+    assert_eq!(cost(&world, vec![untagged(2)]).await, catalog + 2 * list + 27 * read + looks + 13 * 6 + 3 * 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_index_goes_first_then_its_children_and_then_what_refers_to_them() {
     let world = World::new().await;
