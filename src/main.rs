@@ -33,6 +33,7 @@ use tokio::{runtime::Runtime, time::Instant};
 use tracing::{error, info, warn};
 
 mod check;
+mod retain;
 mod undo;
 
 /// It ran, and found or left something that is not right.
@@ -66,6 +67,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Action::Check(checking) => on_runtime(check::check(effective.config, checking)),
         Action::Doctor { install_lifecycle } => on_runtime(doctor(effective.config, install_lifecycle)),
         Action::Gc { dry_run, full } => on_runtime(collect(effective.config, dry_run, full)),
+        Action::Retain { dry_run } => on_runtime(retain::once(effective.config, dry_run)),
         Action::History { tag } => on_runtime(undo::history(effective.config, tag)),
         Action::Restore { what, at } => on_runtime(undo::restore(effective.config, what, at)),
         Action::Explain { subject } => on_runtime(explain(effective.config, subject)),
@@ -314,9 +316,13 @@ fn bucket_settings(config: &Config, bucket: &str, prefix: &str) -> Result<S3Sett
     })
 }
 
-/// It makes its calls at its own pace.
 fn collector(config: &Config, registry: &Registry) -> Collector {
-    Collector::new(registry.beside(|store| Arc::new(Paced::new(store, config.gc_rate))))
+    Collector::new(in_the_background(config, registry))
+}
+
+/// The registry for work that makes its calls at its own pace.
+fn in_the_background(config: &Config, registry: &Registry) -> Arc<Registry> {
+    registry.beside(|store| Arc::new(Paced::new(store, config.gc_rate)))
 }
 
 /// Collects, again and again. First when an interval is over: starting costs nothing that depends on what is stored.

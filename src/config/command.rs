@@ -40,6 +40,8 @@ pub enum Action {
     Doctor { install_lifecycle: bool },
     /// Take what nothing needs any more, once. `dry_run`: only say what would be taken. `full`: look for it everywhere.
     Gc { dry_run: bool, full: bool },
+    /// Carry out the rules of retention, once. `dry_run`: only say what would go.
+    Retain { dry_run: bool },
     /// Say why something is there, or when it goes.
     Explain { subject: String },
     /// Say what a tag was, and since when.
@@ -89,6 +91,7 @@ impl Invocation {
             Some(("gc", matches)) => {
                 (Action::Gc { dry_run: matches.get_flag(DRY_RUN), full: matches.get_flag(FULL) }, matches)
             }
+            Some(("retain", matches)) => (Action::Retain { dry_run: matches.get_flag(DRY_RUN) }, matches),
             Some(("explain", matches)) => {
                 let subject = matches.get_one::<String>(SUBJECT).cloned().unwrap_or_default();
                 (Action::Explain { subject }, matches)
@@ -136,6 +139,7 @@ fn command() -> Command {
         ("check", "Verify what is stored: exits with 0 if all is well, 1 if not, 2 if it could not tell"),
         ("doctor", "Find out what the store can do: exits with 0 if it is safe, 1 if not, 2 if it cannot be reached"),
         ("gc", "Take what nothing needs any more, once; a server that runs does so all the time"),
+        ("retain", "Delete what the rules of retention do not keep, once"),
         (
             "explain",
             "Say who refers to something and what keeps it: exits with 0 if something does, 1 if not, 2 if it failed",
@@ -157,6 +161,7 @@ fn command() -> Command {
         .mut_subcommand("check", |check| check.args(ways_to_check()))
         .mut_subcommand("doctor", |doctor| doctor.arg(install_lifecycle()))
         .mut_subcommand("gc", |gc| gc.args(ways_to_collect()))
+        .mut_subcommand("retain", |retain| retain.args(ways_to_retain()))
         .mut_subcommand("explain", |explain| {
             let help = "What: DIGEST, NAME:TAG or NAME@DIGEST";
             explain.arg(Arg::new(SUBJECT).value_name("WHAT").required(true).help(help))
@@ -221,13 +226,23 @@ fn at() -> Arg {
         .help("What a tag was then, such as 2026-01-31T12:00:00Z")
 }
 
-fn ways_to_collect() -> [Arg; 3] {
-    let flag = |name, help| Arg::new(name).long(kebab(name)).action(ArgAction::SetTrue).help(help);
+fn ways_to_retain() -> [Arg; 2] {
     [
-        flag(ONCE, "Make one round (the default)"),
-        flag(DRY_RUN, "Change nothing, and say what a round would do and why, and what is kept until when"),
-        flag(FULL, "First walk through the whole store, to find what no queue leads to; safe while it is in use"),
+        switch(ONCE, "Walk through all repositories (the default)"),
+        switch(DRY_RUN, "Change nothing, and say what a walk would delete and keep, and by which rule"),
     ]
+}
+
+fn ways_to_collect() -> [Arg; 3] {
+    [
+        switch(ONCE, "Make one round (the default)"),
+        switch(DRY_RUN, "Change nothing, and say what a round would do and why, and what is kept until when"),
+        switch(FULL, "First walk through the whole store, to find what no queue leads to; safe while it is in use"),
+    ]
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(kebab(name)).action(ArgAction::SetTrue).help(help)
 }
 
 fn flag(setting: &'static Setting) -> Arg {

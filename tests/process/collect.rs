@@ -16,7 +16,7 @@ use crate::server::{Process, check};
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
-fn keys(data: &Path) -> Vec<String> {
+pub(crate) fn keys(data: &Path) -> Vec<String> {
     let store = FsStore::open(data).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let entries = runtime.block_on(store.list("", None, usize::MAX)).unwrap();
@@ -28,7 +28,7 @@ fn bytes_left(data: &Path) -> usize {
 }
 
 /// Pushes an image of one blob, and returns the digests of the manifest and of the blob.
-fn push(server: &Process, tag: &str, content: &[u8]) -> (Digest, Digest) {
+pub(crate) fn push(server: &Process, tag: &str, content: &[u8]) -> (Digest, Digest) {
     let blob = Digest::of(Algorithm::Sha256, content);
     let pushed = server.send("POST", &format!("/v2/a/blobs/uploads/?digest={blob}"), "", content);
     assert_eq!(pushed.status, 201, "{}", pushed.text());

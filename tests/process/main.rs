@@ -11,6 +11,7 @@ mod history;
 mod load;
 mod memory;
 mod restart;
+mod retain;
 mod server;
 mod together;
 mod wire;
