@@ -112,16 +112,18 @@ settings! {
     deletes: bool, "BOOL", "true";
     /// How long an unfinished upload is kept after its last chunk
     upload_expiry: Duration, "TIME", "24h";
-    /// Collect what nothing needs any more, in the background; with false only `gc` does
+    /// Collect what nothing needs any more, and retain by rules, in the background; with false only `gc` and `retain` do
     gc: bool, "BOOL", "true";
     /// How often the fleet looks for something to collect
     gc_interval: Duration, "TIME", "15m";
-    /// How many calls a second the collector may make to the store
+    /// How many calls a second the collector may make to the store, and so many a walk of retention
     gc_rate: NonZeroU32, "COUNT", "200";
     /// How long what was pushed is kept although nothing refers to it, and how long it then rests before it is taken
     grace: Duration, "TIME", "24h";
     /// How long a deleted manifest can be put back, with all that it names; 0s turns it off
     undelete: OrZero, "TIME", "7days";
+    /// How often the fleet walks through what rules of retention are for; without rules it never does
+    retention_interval: Duration, "TIME", "24h";
     /// Memory for request bodies in flight, all of them together
     memory: ByteSize, "SIZE", "32MiB";
     /// How long a client may stay silent, or leave what it is sent unread; a slow one is never cut

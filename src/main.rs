@@ -185,7 +185,9 @@ async fn look_after(config: &Config, opening: &http::Opening) -> Result<Infallib
             if !config.gc {
                 std::future::pending::<()>().await;
             }
-            collect_for_ever(&collector(config, registry), config.gc_interval).await;
+            let collector = collector(config, registry);
+            let collecting = collect_for_ever(&collector, config.gc_interval);
+            match tokio::join!(collecting, retain::for_ever(config, registry)) {}
         }
         tokio::time::sleep(OPEN_AGAIN).await;
         try_to_open(config, opening).await?;

@@ -1,6 +1,7 @@
-//! The command that carries out the rules of retention once.
+//! Retention: the command that carries out the rules once, and what does so again and again beside the requests.
 
 use std::{
+    convert::Infallible,
     error::Error,
     io::{self, Write},
     process::ExitCode,
@@ -9,11 +10,13 @@ use std::{
 
 use marina_distribution::{
     config::Config,
-    registry::{Decision, Registry, Retainer, Rule},
+    registry::{Decision, Registry, Retained, Retainer, Rule},
     store::overlay::Overlay,
 };
+use tokio::time::Instant;
+use tracing::{info, warn};
 
-use super::{in_the_background, open_existing_store, open_over};
+use super::{Causes, in_the_background, open_existing_store, open_over};
 
 /// A line for each tag and manifest of which a rule speaks, and a summary.
 pub(super) async fn once(config: Config, dry_run: bool) -> Result<ExitCode, Box<dyn Error>> {
@@ -36,6 +39,25 @@ pub(super) async fn once(config: Config, dry_run: bool) -> Result<ExitCode, Box<
         writeln!(out, "Nothing was changed.")?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Looks now and then whether the fleet has to walk: more often than it has to, so that a replica comes to it that never
+/// runs for as long as the interval.
+pub(super) async fn for_ever(config: &Config, registry: &Registry) -> Infallible {
+    if config.retention.is_empty() {
+        return std::future::pending().await;
+    }
+    let look = config.retention_interval.min(config.gc_interval);
+    let mut looks = tokio::time::interval_at(Instant::now() + look, look);
+    loop {
+        looks.tick().await;
+        // Anew each time: what a walk remembers of manifests is not kept for a day.
+        match retainer(config, registry).turn(config.retention_interval).await {
+            Ok(None | Some(Retained { tags: 0, manifests: 0, .. })) => {}
+            Ok(Some(done)) => info!(%done, "retained"),
+            Err(error) => warn!(error = %Causes(&error), "the next walk goes on"),
+        }
+    }
 }
 
 fn retainer(config: &Config, registry: &Registry) -> Retainer {

@@ -139,7 +139,7 @@ fn command() -> Command {
         ("check", "Verify what is stored: exits with 0 if all is well, 1 if not, 2 if it could not tell"),
         ("doctor", "Find out what the store can do: exits with 0 if it is safe, 1 if not, 2 if it cannot be reached"),
         ("gc", "Take what nothing needs any more, once; a server that runs does so all the time"),
-        ("retain", "Delete what the rules of retention do not keep, once"),
+        ("retain", "Delete what the rules of retention do not keep, once; a server that runs does so now and then"),
         (
             "explain",
             "Say who refers to something and what keeps it: exits with 0 if something does, 1 if not, 2 if it failed",

@@ -1,9 +1,11 @@
-//! The real command retains.
+//! The real command retains: by itself, and asked to.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
 use crate::{
@@ -67,6 +69,25 @@ fn a_dry_run_says_what_a_walk_then_deletes_and_changes_nothing_and_a_deleted_tag
     let restored = Command::new(REGISTRY).args(["restore", "a:1.0.0", "--data-dir"]).arg(data).output().unwrap();
     assert_eq!(restored.status.code(), Some(0));
     assert!(tags(&server).contains("1.0.0"));
+    server.kill();
+    check(data);
+}
+
+#[test]
+fn a_server_carries_out_the_rules_by_itself_and_its_collector_follows() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = &directory.path().join("data");
+    let config = rules(data);
+    let often = ["--gc-interval", "1s", "--retention-interval", "1s", "--grace", "1s", "--undelete", "0s"];
+    let server = Process::start_with(data, &[&["--config", config.to_str().unwrap()], &often[..]].concat());
+    let (old, blob) = push(&server, "1.0.0", b"old");
+    let (new, _) = push(&server, "1.0.1", b"new");
+    let get = |path: String| server.send("GET", &path, "", b"").status;
+    while get(format!("/v2/a/blobs/{blob}")) != 404 {
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(get(format!("/v2/a/manifests/{old}")), 404);
+    assert_eq!(get(format!("/v2/a/manifests/{new}")), 200);
     server.kill();
     check(data);
 }
