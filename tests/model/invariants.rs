@@ -2,7 +2,7 @@
 
 use crate::{
     explore::{Scenario, is_acknowledged},
-    process::{Announced, Op, Outcome},
+    process::{Announced, Job, Op, Outcome},
     world::{D, Is, Key, MANIFESTS, State, TRIES, Value, get, names_blob, names_manifest, pending, target},
 };
 
@@ -60,9 +60,13 @@ pub(crate) fn at_the_end(scenario: &Scenario, state: &State, replied: &[Option<O
     let ops = || scenario.processes.iter().map(|process| process.op);
     let pushes = |wanted: u8| ops().any(|op| matches!(op, Op::Push(job) if job.repo == 0 && job.manifest == wanted));
     let sets = |tag: u8| ops().filter(move |op| matches!(op, Op::Push(job) if job.tags >> tag & 1 == 1)).count();
-    let deletes =
-        |manifest: u8| ops().any(|op| matches!(op, Op::DeleteManifest(of) | Op::CollectManifest(of) if of == manifest));
+    let deletes = |manifest: u8| ops().any(|op| op == Op::DeleteManifest(manifest));
     let untags = |tag: u8| ops().any(|op| op == Op::DeleteTag(tag));
+    // Not while a tag points to it.
+    let collects = |job: Job| {
+        let keeps = (0..2).any(|tag| job.tags >> tag & 1 == 1 && !untags(tag) && sets(tag) == 1);
+        !keeps && ops().any(|op| op == Op::CollectManifest(job.manifest))
+    };
     // What is deleted and pushed again has the tags that are pushed then.
     let comes_bare = |manifest: u8, tag: u8| {
         let bare = |op| matches!(op, Op::Push(job) if job.manifest == manifest && job.tags >> tag & 1 == 0);
@@ -82,7 +86,7 @@ pub(crate) fn at_the_end(scenario: &Scenario, state: &State, replied: &[Option<O
         match op {
             Op::Push(job) if job.repo == 0 => {
                 let is_there = get(state, Key::Manifest { repo: 0, manifest: job.manifest }).is_present();
-                if !is_there && !deletes(job.manifest) {
+                if !is_there && !deletes(job.manifest) && !collects(job) {
                     return Some(format!("manifest {} was pushed and is not there", job.manifest));
                 }
                 if is_there && job.manifest == D && scenario.subject && !get(state, Key::Entry).is_live() {

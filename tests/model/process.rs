@@ -94,6 +94,10 @@ pub(crate) enum Wrong {
     Twice,
     /// A tag's put takes itself for overtaken by one that had a condition.
     AnyOvertakes,
+    /// What was condemned is taken though somebody else condemned it since.
+    NoNonce,
+    /// Retention takes tags along.
+    TakesTags,
 }
 
 #[derive(Clone, Copy, Debug)]

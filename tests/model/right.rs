@@ -6,8 +6,6 @@ use crate::{
     world::{D, Is, Key},
 };
 
-const CHILD: Op = Op::CollectManifest(D);
-
 fn old() -> Start {
     Start::empty().blob(0).session(0).session(1)
 }
@@ -148,6 +146,26 @@ fn several_blobs_and_indexes() {
     scenario("push of an index, its child deleted", condemned, &[push(I, 0), DELETE]).holds(47);
     let ops = [push(I, 0), push(D, 0), DELETE, CHILD];
     scenario("push of an index and its child, deleted, collected", condemned, &ops).holds(31_000);
+}
+
+#[test]
+fn retention() {
+    let (image, tagged, listed) = (Start::image(), Start::tagged(), Start::referrer());
+    scenario("push D:t, collected", image, &[push(D, 1), CHILD]).holds(350);
+    scenario("push D:t, collected, tagged before", tagged, &[push(D, 1), CHILD]).holds(350);
+    scenario("push D:t, collected twice", image, &[push(D, 1), CHILD, CHILD]).holds(1000);
+    scenario("push D:t, expired, collected", image, &[push(D, 1), expire(0, 0), CHILD]).holds(1000);
+    scenario("push D:t, deleted, collected", image, &[push(D, 1), DELETE, CHILD]).holds(1000);
+    scenario("push E:t, D:t collected", tagged, &[push(E, 1), CHILD]).holds(50);
+    scenario("push D:t, push E:t, D collected", image, &[push(D, 1), push(E, 1), CHILD]).holds(1000);
+    scenario("push D:t, delete the tag, collected", tagged, &[push(D, 1), DELETE_TAG, CHILD]).holds(1000);
+    scenario("push of an index, its child collected twice", image, &[push(I, 0), CHILD, CHILD]).holds(1000);
+    scenario("push of an index and of its child, collected", image, &[push(I, 0), push(D, 1), CHILD]).holds(1000);
+    scenario("push of a referrer, collected", listed, &[push(D, 0), CHILD]).with_subject().holds(350);
+    scenario("push D:t, collected, one write fails", image, &[push(D, 1), CHILD]).faults(1).holds(1000);
+    scenario("push of an index, its child collected, one write fails", image, &[push(I, 0), CHILD])
+        .faults(1)
+        .holds(500);
 }
 
 #[test]

@@ -133,6 +133,7 @@ pub(crate) const DELETE_BLOB: Op = Op::DeleteBlob { repo: 0, blob: 0 };
 pub(crate) const DELETE_MOUNTED: Op = Op::DeleteBlob { repo: 1, blob: 0 };
 pub(crate) const BYTES: Op = Op::CollectRecord(0);
 pub(crate) const HOLDER: Op = Op::CollectHolder { repo: 0, blob: 0 };
+pub(crate) const CHILD: Op = Op::CollectManifest(D);
 pub(crate) const NOTHING: u8 = u8::MAX;
 /// The wide image, the index and the other manifest, by short names.
 pub(crate) const W: u8 = WIDE;

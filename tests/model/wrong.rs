@@ -167,3 +167,21 @@ fn mark_of_a_session_removed_while_a_finisher_may_still_come() {
     let ops = [finish(0), expire(0, 0), expire_session(0), remove_mark(0)];
     scenario("mark removed while a finisher may come", Start::empty().session(0), &ops).breaks("I2");
 }
+
+#[test]
+fn a_manifest_taken_that_another_walk_has_condemned_since() {
+    let it = scenario("taken though condemned by another", Start::image(), &[push(I, 0), CHILD, CHILD]);
+    it.wrong(1, Wrong::NoNonce).breaks("I1");
+}
+
+#[test]
+fn a_manifest_that_goes_with_the_tag_that_was_set_meanwhile() {
+    let it = scenario("retention takes tags along", Start::image(), &[push(0, 1), CHILD]);
+    it.wrong(1, Wrong::TakesTags).breaks("manifest 0 was pushed and is not there");
+}
+
+#[test]
+fn a_manifest_taken_without_a_look_for_indexes() {
+    let it = scenario("a child taken without a look", Start::image(), &[push(I, 0), CHILD]);
+    it.wrong(1, Wrong::NoLook).breaks("I1");
+}

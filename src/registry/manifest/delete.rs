@@ -116,8 +116,9 @@ impl Registry {
             return Ok(false);
         }
         deadline.check()?;
-        // If we stop before this the manifest stands with no tag: a delete that did not finish, to be repeated.
-        Ok(register.bury(self.store(), seen, true).await?.is_done())
+        // If we stop before this the manifest stands with no tag: a delete that did not finish, to be repeated. Only a client
+        // may leave an index without a child.
+        Ok(register.bury(self.store(), seen, tags == Tags::TakeAlong).await?.is_done())
     }
 
     async fn read_hanging(

@@ -2,7 +2,10 @@
 //!
 //! It condemns at any moment, without a look before: what holds then holds the more for one that looks first.
 
-use super::EXPIRED;
+use super::{
+    EXPIRED,
+    manifests::{Tags, delete_as_seen},
+};
 use crate::{
     process::{Announced, Next, Outcome, Steps, Store, Written, Wrong},
     world::{Call, Is, Key, List, MANIFESTS, Value, names_blob, names_manifest, owners, session_of},
@@ -89,22 +92,27 @@ async fn take_end(store: &Store, session: u8) -> Steps<()> {
     Ok(())
 }
 
-/// A child of no index any more.
+/// By retention: what no index names and no tag points to.
 pub(super) async fn manifest(store: &Store, manifest: u8) -> Steps<Next> {
     let key = Key::Manifest { repo: 0, manifest };
     let condemned = condemn(store, key).await?;
     let flying = async || {
         let flying = store.simply(Call::List(List::PendingManifests(0))).await;
-        let needs = |what| match what {
-            Announced::Manifest { manifest: of, .. } => of == manifest || names_manifest(of, manifest),
-            Announced::Blob { .. } | Announced::Nothing => false,
-        };
-        owners(flying).any(|owner| needs(store.rules.announced[owner]))
+        let names = |what| matches!(what, Announced::Manifest { manifest: of, .. } if names_manifest(of, manifest));
+        owners(flying).any(|owner| names(store.rules.announced[owner]))
     };
     let settled = async || {
         let there = store.simply(Call::List(List::Manifests(0))).await;
         (0..MANIFESTS).any(|index| there >> index & 1 == 1 && names_manifest(index, manifest))
     };
-    let needed = is_needed(store, flying, settled).await;
-    retire(store, key, condemned, needed).await
+    if !is_needed(store, flying, settled).await {
+        let seen = store.read(key).await;
+        let is_ours = seen == condemned || store.is(Wrong::NoNonce) && seen.is() == Is::Condemned;
+        let spare = if store.is(Wrong::TakesTags) { Tags::TakeAlong } else { Tags::Spare };
+        if is_ours && delete_as_seen(store, manifest, seen, spare).await? {
+            return Ok(Next::Done(Outcome::Acknowledged));
+        }
+    }
+    store.lift(key, store.read(key).await).await?;
+    Err(Outcome::Refused)
 }

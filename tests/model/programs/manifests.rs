@@ -162,13 +162,28 @@ async fn set_tag(store: &Store, job: Job, tag: u8, seen: Value) -> Steps<u8> {
 
 pub(super) async fn delete(store: &Store, local: Local, manifest: u8) -> Steps<Next> {
     let key = Key::Manifest { repo: 0, manifest };
-    let entry = (store.rules.subject && manifest == D).then_some(Key::Entry);
     let seen = store.read(key).await;
     if !seen.is_present() {
         return if local.passed { Ok(Next::Done(Outcome::Acknowledged)) } else { Err(Outcome::Refused) };
     }
+    let gives_way = store.is(Wrong::NoRecheck) || store.is(Wrong::GivesWay);
+    if delete_as_seen(store, manifest, seen, Tags::TakeAlong).await? || gives_way {
+        return Ok(Next::Done(Outcome::Acknowledged));
+    }
+    Ok(store.again(Local { passed: true, ..local }))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tags {
+    TakeAlong,
+    Spare,
+}
+
+/// Whether it was; if not, it or what hangs on it has changed, or is spared.
+pub(super) async fn delete_as_seen(store: &Store, manifest: u8, seen: Value, spare: Tags) -> Steps<bool> {
+    let key = Key::Manifest { repo: 0, manifest };
+    let entry = (store.rules.subject && manifest == D).then_some(Key::Entry);
     store.create(Key::Dropped).await?;
-    let again = Local { passed: true, ..local };
     let read = |at: u8, key: Key| {
         let store = store.strand(at);
         async move { store.read(key).await }
@@ -181,9 +196,12 @@ pub(super) async fn delete(store: &Store, local: Local, manifest: u8) -> Steps<N
         }
     };
     let (tags, listed) = join(join_all(tags), listed).await;
-    let gives_way = store.is(Wrong::NoRecheck) || store.is(Wrong::GivesWay);
+    let points = |found: &Value| found.is_live() && target(*found) == manifest;
+    if spare == Tags::Spare && tags.iter().any(|(_, found)| points(found)) {
+        return Ok(false);
+    }
     if !store.is(Wrong::NoRecheck) && store.read(key).await != seen {
-        return Ok(if gives_way { Next::Done(Outcome::Acknowledged) } else { store.again(again) });
+        return Ok(false);
     }
     let take = tags.into_iter().map(|(tag, found)| {
         let store = store.strand(3 + tag);
@@ -203,10 +221,9 @@ pub(super) async fn delete(store: &Store, local: Local, manifest: u8) -> Steps<N
     for taken in taken {
         all &= taken?;
     }
-    if all && (matches!(store.write(key, seen, Is::Deleted, 0).await?, Written::Done(_)) || gives_way) {
-        return Ok(Next::Done(Outcome::Acknowledged));
-    }
-    Ok(store.again(again))
+    // Only a client may leave an index without a child.
+    let gone = if spare == Tags::Spare { Is::Gone } else { Is::Deleted };
+    Ok(all && matches!(store.write(key, seen, gone, 0).await?, Written::Done(_)))
 }
 
 async fn take_tag(store: &Store, manifest: u8, tag: u8, found: Value) -> Steps<bool> {
