@@ -7,7 +7,7 @@ use futures_util::stream;
 use glob::Pattern;
 use marina_distribution::{
     registry::{Chunk, Collector, PageRequest, Retained, Retainer, Rule, Version},
-    store::faulty::Fault,
+    store::{Condition, Key, Store, faulty::Fault},
 };
 
 use super::world::*;
@@ -100,6 +100,26 @@ async fn an_index_goes_first_then_its_children_and_then_what_refers_to_them() {
     assert_eq!(world.walk(&rules).await.manifests, 1);
     assert_eq!(there().await, (false, false, false));
     world.ends_empty(&[]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_an_index_is_damaged_no_manifest_goes_and_tags_do() {
+    let world = World::new().await;
+    let (child, other) = (plain("child"), digest("other").hex());
+    let index = index_of("index", &child);
+    put(&world.sound, &child).await.unwrap();
+    push(&world.sound, "t", &index).await.unwrap();
+    world.forward(60);
+    push(&world.sound, "u", &plain("u")).await.unwrap();
+    world.forward(3 * DAY);
+    let key = format!("repos/team/app/_manifests/sha256/{}", digest(&index).hex());
+    let key = Key::parse(key).unwrap();
+    let found = world.memory.read(&key).await.unwrap().unwrap();
+    let damaged = String::from_utf8(found.bytes.to_vec()).unwrap().replace(&digest(&child).hex(), &other);
+    world.memory.put(&key, damaged.into(), Condition::Replace(found.version)).await.unwrap();
+    world.troubled.walk(pruning()).await.unwrap();
+    assert!(world.has(&child).await);
+    assert_eq!(world.tags().await, ["u"]);
 }
 
 #[tokio::test(start_paused = true)]
