@@ -15,9 +15,11 @@ use marina_distribution::{
     },
 };
 
+const SMALLEST: u64 = TINY_PARTS.min_part;
 /// One more than the store has numbers for parts of the smallest size.
-fn content() -> Vec<u8> {
-    let length = (u64::from(TINY_PARTS.max_parts) + 1) * TINY_PARTS.min_part;
+const TOO_MUCH: u64 = (TINY_PARTS.max_parts as u64 + 1) * SMALLEST;
+
+fn content(length: u64) -> Vec<u8> {
     (0..length).flat_map(u64::to_le_bytes).step_by(8).take(usize::try_from(length).unwrap()).collect()
 }
 
@@ -36,12 +38,11 @@ async fn append(part: u64, bytes: &[u8]) -> (Arc<Registry>, SessionId, Result<Pr
     (registry, id, appended)
 }
 
-#[tokio::test]
-async fn parts_may_be_larger_than_they_must_so_that_their_numbers_suffice() {
-    let bytes = content();
-    let (registry, id, appended) = append(TINY_PARTS.min_part + 1, &bytes).await;
+/// Pushes and pulls it.
+async fn lives(part: u64, bytes: &[u8]) {
+    let (registry, id, appended) = append(part, bytes).await;
     assert_eq!(appended.unwrap().received, bytes.len() as u64);
-    let digest = Digest::of(Algorithm::Sha256, &bytes);
+    let digest = Digest::of(Algorithm::Sha256, bytes);
     let nothing = Chunk { start: None, declared: None, length: Some(0), body: Box::pin(stream::empty()) };
     registry.finish(&repository(), id, &digest, nothing).await.unwrap();
     let blob = registry.find_blob(&repository(), &digest).await.unwrap();
@@ -54,8 +55,18 @@ async fn parts_may_be_larger_than_they_must_so_that_their_numbers_suffice() {
 }
 
 #[tokio::test]
+async fn parts_may_be_larger_than_they_must_so_that_their_numbers_suffice() {
+    lives(SMALLEST + 1, &content(TOO_MUCH)).await;
+}
+
+#[tokio::test]
+async fn every_number_is_used_and_the_last_is_for_what_is_left() {
+    lives(SMALLEST, &content(u64::from(TINY_PARTS.max_parts) * SMALLEST - 1)).await;
+}
+
+#[tokio::test]
 async fn a_blob_for_which_they_do_not_suffice_is_refused_and_says_so() {
-    let (_, _, appended) = append(TINY_PARTS.min_part, &content()).await;
+    let (_, _, appended) = append(SMALLEST, &content(TOO_MUCH)).await;
     let error = appended.unwrap_err();
     assert!(matches!(&error, Error::UploadInvalid(why) if why.contains("larger than the store can take")), "{error:?}");
 }

@@ -341,8 +341,8 @@ impl<'a> Writer<'a> {
             });
         }
         // The highest number is the finisher's, for what is left over.
-        let last = self.registry.store.limits().max_parts - 1;
-        let numbers = next.next_part..next.next_part.saturating_add(claim).min(last);
+        let finisher = self.registry.store.limits().max_parts;
+        let numbers = next.next_part..next.next_part.saturating_add(claim).min(finisher);
         if claim > 0 && numbers.is_empty() {
             return Err(Error::UploadInvalid("the blob is larger than the store can take".into()));
         }
