@@ -167,9 +167,11 @@ impl Registry {
         // since is decided by the create of the next record; whether the session has ended is asked beside the body.
         let remembered = self.sessions.get(id).filter(|journal| chunk.start == Some(journal.received()));
         let appended = match remembered {
-            Some(journal) => {
-                try_join(self.take_in(id, journal, chunk), self.still_open(id)).await.map(|(done, ())| done)
-            }
+            Some(journal) => match try_join(self.take_in(id, journal, chunk), self.still_open(id)).await {
+                Ok((done, ())) => Ok(done),
+                // Once the session has ended, what is wrong with a chunk matters no more.
+                Err(refusal) => self.still_open(id).await.and(Err(refusal)),
+            },
             None => self.take_in(id, self.load_open(id, issued).await?.journal, chunk).await,
         };
         if appended.is_err() {
@@ -250,12 +252,11 @@ impl Registry {
         repository: &Repository,
         id: SessionId,
         digest: &Digest,
-        read: Read,
+        Read { end, journal }: Read,
     ) -> Result<bool> {
         if self.holds(repository, digest).await? {
             return Ok(true);
         }
-        let Read { end, journal } = read;
         let (State::Live(ours @ End::Finished { digest: theirs, .. }), Some(upload)) = (&end.state, journal.upload)
         else {
             return Ok(false);
@@ -350,10 +351,9 @@ impl Registry {
 
     async fn load(&self, id: SessionId, issued: session::Issued) -> Result<Read> {
         let read = Journal::load(self.store(), id, issued.algorithm).await?;
-        let life = self.settings.upload_expiry.as_secs();
         // The id says when it was issued to a unit, in the client's favour.
         let last = if read.journal.seq == 0 { issued.at + session::UNIT } else { read.journal.at };
-        if last.saturating_add(life) < self.now() {
+        if last.saturating_add(self.settings.upload_expiry.as_secs()) < self.now() {
             return Err(Error::UploadUnknown);
         }
         Ok(read)
