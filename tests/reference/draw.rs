@@ -66,6 +66,26 @@ fn ranges() -> impl Strategy<Value = String> {
     ]
 }
 
+/// All about one upload, of which chunks come torn, beside where it stands and through either replica: it takes several in a
+/// row to get an upload wrong.
+pub(crate) fn upload() -> impl Strategy<Value = Vec<(usize, Ask)>> {
+    let start = select(vec![None, Some("sha512")]).prop_map(|hint| Ask::Start {
+        repository: 0,
+        mount: None,
+        whole: None,
+        hint,
+    });
+    let step = prop_oneof![
+        12 => chunk().prop_map(|chunk| Ask::Append { session: 0, chunk }),
+        1 => any::<bool>().prop_map(|head| Ask::Stands { session: 0, head }),
+        4 => (finishes(), chunk()).prop_map(|(digest, chunk)| Ask::Close { session: 0, digest, chunk }),
+        1 => Just(Ask::Cancel { session: 0 }),
+        1 => name().prop_map(|digest| Ask::DeleteBlob { repository: 0, digest }),
+    ];
+    let steps = proptest::collection::vec((0..2_usize, step), 1..20);
+    (0..2_usize, start, steps).prop_map(|(replica, start, steps)| [vec![(replica, start)], steps].concat())
+}
+
 #[expect(clippy::too_many_lines, reason = "a few lines for each kind of request")]
 pub(crate) fn asks() -> impl Strategy<Value = Ask> {
     let session = || 0..3_usize;

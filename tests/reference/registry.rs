@@ -135,6 +135,12 @@ impl Reference {
         Answer::new(201).with("location", location).with("docker-content-digest", digest).measured()
     }
 
+    /// What is there, if it is the place of a blob.
+    pub(crate) fn bytes_at(&self, url: &str) -> Option<&[u8]> {
+        let (name, digest) = url.strip_prefix("/v2/")?.split_once("/blobs/")?;
+        self.repositories.get(name)?.blobs.get(digest).map(Vec::as_slice)
+    }
+
     fn catalog(&self, page: &Page) -> Answer {
         let listed = self.repositories.iter().filter(|(_, it)| it.is_listed).map(|(name, _)| *name);
         match cut(listed, page) {

@@ -14,11 +14,23 @@ const PART: usize = 5;
 pub(crate) struct Session {
     pub(crate) id: String,
     name: &'static str,
-    is_long: bool,
-    accepted: Vec<u8>,
+    accepted: Received,
     /// What is durable beyond that: whole parts.
-    ahead: Option<Vec<u8>>,
+    ahead: Option<Received>,
     end: End,
+}
+
+/// Bytes from the first on, and whether they are hashed by sha512.
+#[derive(Clone, Debug)]
+struct Received {
+    bytes: Vec<u8>,
+    is_long: bool,
+}
+
+impl Received {
+    fn are(&self, digest: &str) -> bool {
+        digest == if self.is_long { sha512(&self.bytes) } else { sha256(&self.bytes) }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +43,8 @@ enum End {
 
 impl Session {
     pub(crate) fn new(name: &'static str, is_long: bool) -> Self {
-        Self { id: String::new(), name, is_long, accepted: Vec::new(), ahead: None, end: End::Open }
+        let accepted = Received { bytes: Vec::new(), is_long };
+        Self { id: String::new(), name, accepted, ahead: None, end: End::Open }
     }
 
     /// What a client knows when it sends a chunk.
@@ -42,7 +55,7 @@ impl Session {
             whole: Vec::new(),
         };
         if let Some(chunk) = chunk {
-            at.whole.clone_from(self.from(chunk).unwrap_or(&self.accepted));
+            at.whole.clone_from(&self.from(chunk).unwrap_or(&self.accepted).bytes);
             at.whole.extend(chunk.bytes());
         }
         at
@@ -64,18 +77,19 @@ impl Session {
     }
 
     fn received(&self) -> u64 {
-        self.ahead.as_ref().unwrap_or(&self.accepted).len() as u64
+        self.ahead.as_ref().unwrap_or(&self.accepted).bytes.len() as u64
     }
 
     /// The bytes that a chunk follows, if it fits.
-    fn from(&self, chunk: Chunk) -> Option<&Vec<u8>> {
+    fn from(&self, chunk: Chunk) -> Option<&Received> {
         let Claim::Range(start, _) = chunk.claims(self.received()) else { return Some(&self.accepted) };
-        let fits = |bytes: &&Vec<u8>| bytes.len() as u64 == start;
+        let fits = |received: &&Received| received.bytes.len() as u64 == start;
         Some(&self.accepted).filter(fits).or_else(|| self.ahead.as_ref().filter(fits))
     }
 
-    /// What a chunk makes of the session's bytes; or why it is not taken, and what it leaves all the same.
-    fn take(&mut self, chunk: Chunk) -> Result<Vec<u8>, Answer> {
+    /// What a chunk makes of the session's bytes; or why it is not taken, and what it leaves all the same. The first bytes of
+    /// all are hashed as the digest is by which they are to be finished.
+    fn take(&mut self, chunk: Chunk, finish: Option<&str>) -> Result<Received, Answer> {
         let size_invalid = || Answer::refusal(400, "SIZE_INVALID");
         let declared = match chunk.claims(self.received()) {
             Claim::Range(start, end) => Some(end + 1 - start),
@@ -89,19 +103,20 @@ impl Session {
             let refusal = Answer::refusal(416, "BLOB_UPLOAD_INVALID");
             return Err(standing(refusal, self.name, &self.id, self.received()));
         };
-        let whole = [from.as_slice(), chunk.bytes()].concat();
+        let is_long = match finish {
+            Some(digest) if from.bytes.is_empty() => digest.starts_with("sha512:"),
+            _ => from.is_long,
+        };
+        let mut whole = Received { bytes: [from.bytes.as_slice(), chunk.bytes()].concat(), is_long };
         if chunk.body == Sent::Torn {
-            let durable = whole.len() / PART * PART;
+            let durable = whole.bytes.len() / PART * PART;
             if durable as u64 > self.received() {
-                self.ahead = Some(whole[..durable].into());
+                whole.bytes.truncate(durable);
+                self.ahead = Some(whole);
             }
             return Err(size_invalid());
         }
         if is_wrong { Err(size_invalid()) } else { Ok(whole) }
-    }
-
-    fn matches(&self, bytes: &[u8], digest: &str) -> bool {
-        digest == if self.is_long { sha512(bytes) } else { sha256(bytes) }
     }
 }
 
@@ -114,11 +129,11 @@ impl Reference {
         if matches!(chunk.claims(session.received()), Claim::Malformed) {
             return Answer::refusal(400, "BLOB_UPLOAD_INVALID");
         }
-        let whole = match session.take(chunk) {
+        let whole = match session.take(chunk, None) {
             Ok(whole) => whole,
             Err(refusal) => return refusal,
         };
-        let received = whole.len() as u64;
+        let received = whole.bytes.len() as u64;
         if !chunk.bytes().is_empty() {
             (session.accepted, session.ahead) = (whole, None);
         }
@@ -151,16 +166,16 @@ impl Reference {
             End::Finished(..) | End::Cancelled => return unknown(),
         }
         let session = &mut self.sessions[index];
-        let mut whole = match session.take(chunk) {
-            Ok(whole) => whole,
+        let mut whole = match session.take(chunk, Some(&digest)) {
+            Ok(whole) => whole.bytes,
             Err(refusal) => return refusal,
         };
         // Nothing more comes: then the digest may tell that it is what a torn body left that is meant.
         if let (true, Sent::Whole, Some(ahead)) = (chunk.bytes().is_empty(), chunk.body, &session.ahead)
             && !matches!(chunk.claims(session.received()), Claim::Range(..))
-            && !session.matches(&session.accepted, &digest)
+            && !session.accepted.are(&digest)
         {
-            whole.clone_from(ahead);
+            whole.clone_from(&ahead.bytes);
         }
         if ![sha256(&whole), sha512(&whole)].contains(&digest) {
             if session.end != End::Open {
