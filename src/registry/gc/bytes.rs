@@ -37,9 +37,15 @@ struct Doomed {
     data: Key,
 }
 
+/// An entry of `gc/bytes`, and those of its bytes that are not gone yet.
+struct BytesEntry {
+    entry: Key,
+    bytes: Vec<(Digest, Key)>,
+}
+
 /// How taking one ended.
 enum Taken {
-    Gone { digest: Digest, size: u64, tombstone: (String, Nonce) },
+    Gone { digest: Digest, data: Key, size: u64, tombstone: (String, Nonce) },
     Waiting(Digest),
     Needed,
 }
@@ -47,49 +53,68 @@ enum Taken {
 impl Collector {
     /// Works through entries, and consumes them.
     pub(super) async fn collect_bytes(&self, entries: &[Key], told: &mut Told<'_>) -> Result<()> {
-        let (mut candidates, mut read) = (BTreeSet::new(), Vec::new());
+        let mut candidates = BTreeSet::new();
+        let (mut spent, mut named) = (Vec::new(), Vec::new());
         for key in entries {
             if let Some(Named::Unheld) = layout::parse(key) {
                 let Some(entry) = self.read_entry::<Unheld>(key).await? else { continue };
                 candidates.extend(entry.digests);
+                spent.push(key.clone());
             } else {
                 let Some(entry) = self.read_entry::<Bytes>(key).await? else { continue };
-                for (digest, data) in entry.bytes {
-                    // Somebody stopped before they were deleted.
-                    let data = data_key(&data)?;
-                    if self.delete_unnamed(&digest, &data).await? {
-                        told.tell(Event::StrayTaken { data });
-                    } else {
-                        candidates.insert(digest);
-                    }
-                }
+                let left = self.delete_if_unnamed(key, entry, told).await?;
+                candidates.extend(left.bytes.iter().map(|(digest, _)| *digest));
+                named.push(left);
             }
-            read.push(key.clone());
         }
         let mut waiting = Vec::new();
         let mut tombstones = Vec::new();
         let doomed = self.condemn_records(&candidates, &mut waiting, &mut tombstones).await?;
         // Until their delete is answered something names the bytes: the record, and then this entry.
-        let named = self.leave_bytes(&doomed).await?;
+        named.extend(self.leave_bytes(&doomed).await?);
         let takes: Vec<_> = doomed.into_iter().map(|doomed| self.take_record(doomed)).collect();
         let mut takes = stream::iter(takes).buffer_unordered(PARALLEL);
+        let mut gone = BTreeSet::new();
         while let Some(taken) = takes.try_next().await? {
             match taken {
                 Taken::Needed => {}
                 Taken::Waiting(digest) => waiting.push(digest),
-                Taken::Gone { digest, size, tombstone } => {
+                Taken::Gone { digest, data, size, tombstone } => {
                     told.tell(Event::BlobTaken { digest, size });
                     tombstones.push(tombstone);
+                    gone.insert(data);
                 }
             }
+        }
+        for BytesEntry { entry, bytes } in named {
+            let mut is_settled = true;
+            for (digest, data) in bytes.iter().filter(|(_, data)| !gone.contains(data)) {
+                is_settled &= self.settle(digest, data).await?;
+            }
+            // If not, the entry stays for the next round.
+            spent.extend(is_settled.then_some(entry));
         }
         for digest in &waiting {
             told.tell(Event::Waiting { repository: None, digest: *digest, of: Waiting::Changed });
         }
         self.leave_unheld(waiting, self.wait()).await?;
         self.leave_tombstones(tombstones).await?;
-        read.extend(named);
-        self.consume(&read).await
+        self.consume(&spent).await
+    }
+
+    /// Deletes those of the bytes in an entry that their record does not name: somebody stopped before he had. Returns the
+    /// others.
+    async fn delete_if_unnamed(&self, key: &Key, entry: Bytes, told: &mut Told<'_>) -> Result<BytesEntry> {
+        let mut left = BytesEntry { entry: key.clone(), bytes: Vec::new() };
+        for (digest, data) in entry.bytes {
+            let data = data_key(&data)?;
+            if self.delete_unnamed(&digest, &data).await? {
+                told.tell(Event::StrayTaken { data });
+            } else {
+                left.bytes.push((digest, data));
+            }
+        }
+        Ok(left)
     }
 
     async fn condemn_records(
@@ -127,13 +152,15 @@ impl Collector {
                     doomed.push(Doomed { digest, seen, size, data });
                 }
                 (State::Live(record), Need::None) => {
-                    let (size, data) = (record.size, record.data()?);
-                    match register.condemn(self.store(), &seen, record).await? {
-                        Written::Done(_) => {
-                            let seen = register.read(self.store()).await?;
-                            doomed.push(Doomed { digest, seen, size, data });
-                        }
-                        Written::Lost(_) | Written::Unclear(_) => waiting.push(digest),
+                    if register.condemn(self.store(), &seen, record).await?.is_done()
+                        && let seen = register.read(self.store()).await?
+                        && let State::Condemned(record) = &seen.state
+                    {
+                        // Perhaps not the one that we condemned: what counts is what was read.
+                        let (size, data) = (record.size, record.data()?);
+                        doomed.push(Doomed { digest, seen, size, data });
+                    } else {
+                        waiting.push(digest);
                     }
                 }
             }
@@ -168,20 +195,18 @@ impl Collector {
         }
     }
 
-    async fn leave_bytes(&self, doomed: &[Doomed]) -> Result<Option<Key>> {
+    async fn leave_bytes(&self, doomed: &[Doomed]) -> Result<Option<BytesEntry>> {
         if doomed.is_empty() {
             return Ok(None);
         }
-        let bytes = doomed.iter().map(|doomed| (doomed.digest, doomed.data.clone()));
-        let entry = Bytes::new(self.registry.now(), bytes);
-        Ok(Some(pending::put(self.store(), layout::bytes(self.id_in(0)), &entry).await?))
+        let bytes: Vec<_> = doomed.iter().map(|doomed| (doomed.digest, doomed.data.clone())).collect();
+        let entry = Bytes::new(self.registry.now(), bytes.iter().cloned());
+        let entry = pending::put(self.store(), layout::bytes(self.id_in(0)), &entry).await?;
+        Ok(Some(BytesEntry { entry, bytes }))
     }
 
     async fn take_record(&self, doomed: Doomed) -> Result<Taken> {
         let Doomed { digest, seen, size, data } = doomed;
-        if !matches!(seen.state, State::Condemned(_) | State::Quarantined(_)) {
-            return Ok(Taken::Waiting(digest));
-        }
         // From here on the session that brought these bytes does not bring them again.
         self.end_session_of(&data, &digest).await?;
         let register = layout::record(&digest);
@@ -197,10 +222,21 @@ impl Collector {
             Written::Done(nonce) => {
                 // If we stop here the entry names the bytes.
                 self.store().delete(&data).await?;
-                Ok(Taken::Gone { digest, size, tombstone: (register.key().as_str().to_owned(), nonce) })
+                Ok(Taken::Gone { digest, data, size, tombstone: (register.key().as_str().to_owned(), nonce) })
             }
             Written::Lost(_) | Written::Unclear(_) => Ok(Taken::Waiting(digest)),
         }
+    }
+
+    /// Whether no entry need name these bytes any more: their record is live, so that nobody who condemned it before can
+    /// take it; or nothing names them, and they were deleted. Condemned it may be taken at any moment by another collector,
+    /// who may die before he deletes them.
+    async fn settle(&self, digest: &Digest, data: &Key) -> Result<bool> {
+        let seen = layout::record(digest).read(self.store()).await?;
+        if blob::bytes_of(&seen)?.as_ref() == Some(data) {
+            return Ok(seen.live().is_some());
+        }
+        self.delete_unnamed(digest, data).await
     }
 
     /// Deletes bytes that their record does not name any more. `false`: it does.
