@@ -58,7 +58,7 @@ pub(crate) fn always(scenario: &Scenario, state: &State, replied: &[Option<Outco
 /// What was acknowledged, when nothing moves any more.
 pub(crate) fn at_the_end(scenario: &Scenario, state: &State, replied: &[Option<Outcome>]) -> Option<String> {
     let ops = || scenario.processes.iter().map(|process| process.op);
-    let pushes = |wanted: u8| ops().any(|op| matches!(op, Op::Push(job) if job.repo == 0 && job.manifest == wanted));
+    let pushes = |wanted: u8| ops().filter_map(pushed).any(|job| job.repo == 0 && job.manifest == wanted);
     let sets = |tag: u8| ops().filter(move |op| matches!(op, Op::Push(job) if job.tags >> tag & 1 == 1)).count();
     let deletes = |manifest: u8| ops().any(|op| op == Op::DeleteManifest(manifest));
     let untags = |tag: u8| ops().any(|op| op == Op::DeleteTag(tag));
@@ -69,8 +69,8 @@ pub(crate) fn at_the_end(scenario: &Scenario, state: &State, replied: &[Option<O
     };
     // What is deleted and pushed again has the tags that are pushed then.
     let comes_bare = |manifest: u8, tag: u8| {
-        let bare = |op| matches!(op, Op::Push(job) if job.manifest == manifest && job.tags >> tag & 1 == 0);
-        deletes(manifest) && ops().any(bare)
+        let bare = |job: Job| job.manifest == manifest && job.tags >> tag & 1 == 0;
+        deletes(manifest) && ops().filter_map(pushed).any(bare)
     };
     if replied.contains(&Some(Outcome::Failed)) {
         // Somebody stopped half way: what it meant to do is to be done again.
@@ -128,6 +128,15 @@ pub(crate) fn at_the_end(scenario: &Scenario, state: &State, replied: &[Option<O
     None
 }
 
+/// What a process pushes, in whatever way.
+fn pushed(op: Op) -> Option<Job> {
+    match op {
+        Op::Push(job) | Op::AskAndPush(job) => Some(job),
+        Op::Restore(manifest) => Some(Job { repo: 0, manifest, tags: 0, condition: None }),
+        _ => None,
+    }
+}
+
 /// What a request does to one register, as its client sees it.
 #[derive(Clone, Copy)]
 enum Act {
@@ -176,7 +185,7 @@ fn in_some_order(scenario: &Scenario, state: &State, replied: &[Option<Outcome>]
             }
         }
     }
-    if !ops().any(|op| matches!(op, Op::CollectHolder { .. })) {
+    if !ops().any(|op| matches!(op, Op::CollectHolder { .. } | Op::Holders { .. })) {
         for (repo, blob) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             let content = |state: &State| if get(state, Key::Holder { repo, blob }).is_present() { 0 } else { NOTHING };
             let acts = acts(&|op| match op {

@@ -26,8 +26,8 @@ use tokio::time::Instant;
 use crate::{
     explore::Scenario,
     machine::Machine,
-    process::{Announced, Op, Outcome, Process},
-    world::{self, Call, FAILED, FIRST, Is, ON_CONDITION, OTHER, State, Value},
+    process::{Op, Outcome, Process, Rules, Sees},
+    world::{self, Call, FAILED, GHOST, Is, List, ON_CONDITION, OTHER, Queue, State, Value},
 };
 
 /// A verb and a kind of object.
@@ -73,12 +73,12 @@ impl Meddler {
 
 /// What the processes of the model do, one after the other, and how the last one ends.
 pub(crate) fn by_model(scenario: &Scenario, script: Script) -> (Rounds, Option<Outcome>) {
-    let rules = Rc::new(scenario.rules(false));
+    let rules = Rc::new(Rules { sees: Sees::ALL, ..scenario.rules() });
     let (mut state, mut meddler) = (scenario.start, Meddler::new(script));
     let (mut rounds, mut outcome) = (Vec::new(), None);
     for (process, me) in scenario.processes.iter().zip(0..) {
         let machine = Machine::new(me, *process, Rc::clone(&rules));
-        outcome = to_the_end(machine, &mut state, &mut meddler, &rules.announced, &mut rounds);
+        outcome = to_the_end(machine, &mut state, &mut meddler, &rules, &mut rounds);
     }
     (rounds, outcome)
 }
@@ -87,10 +87,10 @@ fn to_the_end(
     mut machine: Machine,
     state: &mut State,
     meddler: &mut Meddler,
-    announced: &[Announced],
+    rules: &Rules,
     rounds: &mut Rounds,
 ) -> Option<Outcome> {
-    let mut at = state[FIRST];
+    let mut at = 0;
     loop {
         let waiting = machine.nodes[at as usize].waiting.clone();
         if waiting.is_empty() {
@@ -100,7 +100,7 @@ fn to_the_end(
         for (id, call) in waiting {
             round.push(step(call));
             let meddle = meddler.at(step(call));
-            let reply = model_reply(state, call, meddle, announced);
+            let reply = model_reply(state, call, meddle, rules);
             at = machine.step(at, id, reply);
         }
         round.sort_unstable();
@@ -108,7 +108,7 @@ fn to_the_end(
     }
 }
 
-fn model_reply(state: &mut State, call: Call, meddle: Option<Meddle>, announced: &[Announced]) -> u32 {
+fn model_reply(state: &mut State, call: Call, meddle: Option<Meddle>, rules: &Rules) -> u32 {
     if let (Some(Meddle::Rewritten(is)), Some(key)) = (meddle, key_of(call)) {
         let before = world::get(state, key);
         world::set(state, key, Value::new(is, before.body(), before.nonce().wrapping_add(0x100)));
@@ -123,7 +123,11 @@ fn model_reply(state: &mut State, call: Call, meddle: Option<Meddle>, announced:
     if meddle == Some(Meddle::NotApplied) {
         return FAILED;
     }
-    let reply = world::apply(state, call, announced);
+    let mut reply = world::apply(state, call, rules);
+    // What rests is not due in the round that left it.
+    if let Call::List(List::Due { queue: Queue::Condemned | Queue::Tombstones, .. }) = call {
+        reply &= 1 << GHOST;
+    }
     if meddle == Some(Meddle::ReplyLost) { FAILED } else { reply }
 }
 
@@ -131,17 +135,22 @@ fn key_of(call: Call) -> Option<world::Key> {
     match call {
         Call::Read(key)
         | Call::Look(key)
+        | Call::Note(key)
+        | Call::Ask { key, .. }
+        | Call::DeleteIf { key, .. }
         | Call::Head(key)
         | Call::Open(key)
         | Call::Put { key, .. }
         | Call::Delete(key) => Some(key),
-        Call::List(_) | Call::PutPart(_) | Call::Complete(_) | Call::Abort(_) => None,
+        Call::Ripen | Call::List(_) | Call::PutPart(_) | Call::Complete(_) | Call::Abort(_) => None,
     }
 }
 
 fn step(call: Call) -> Step {
     match call {
-        Call::Read(key) | Call::Look(key) => ("read", kind(key)),
+        Call::Read(key) | Call::Look(key) | Call::Note(key) | Call::Ask { key, .. } => ("read", kind(key)),
+        Call::DeleteIf { key, .. } => ("delete if", kind(key)),
+        Call::Ripen => panic!("time is no call"),
         Call::Head(key) => ("head", kind(key)),
         Call::Open(key) => ("open", kind(key)),
         Call::Put { key, .. } => ("put", kind(key)),
@@ -154,6 +163,14 @@ fn step(call: Call) -> Step {
             world::List::Manifests(_) => ("list", "manifest"),
             world::List::Holders(_) => ("list", "holder"),
             world::List::Session(_) => ("list", "session"),
+            world::List::Trash => ("list", "trash"),
+            world::List::Due { queue, .. } => match queue {
+                world::Queue::Dropped => ("list", "dropped"),
+                world::Queue::Condemned => ("list", "condemned"),
+                world::Queue::Unheld => ("list", "unheld"),
+                world::Queue::Bytes => ("list", "bytes"),
+                world::Queue::Tombstones => ("list", "tombstones"),
+            },
         },
     }
 }
@@ -169,8 +186,12 @@ fn kind(key: world::Key) -> &'static str {
         world::Key::Data(_) => "data",
         world::Key::Pending(_) => "pending",
         world::Key::Journal(_) => "journal",
-        world::Key::Dropped => "dropped",
-        world::Key::Catalog => "catalog",
+        world::Key::Dropped(_) | world::Key::Again(_) | world::Key::AgainLine(_) => "dropped",
+        world::Key::Condemned(_) => "condemned",
+        world::Key::Unheld(_) | world::Key::UnheldBlob { .. } => "unheld",
+        world::Key::Bytes(_) => "bytes",
+        world::Key::Tombstones(_) => "tombstones",
+        world::Key::Catalog(_) => "catalog",
     }
 }
 
@@ -181,7 +202,7 @@ fn kind_of(key: &str) -> &'static str {
         ["data", ..] => "data",
         ["blobs", .., "_"] => "record",
         ["blobs", ..] => "holder",
-        ["repos", .., "_manifests", _, _] => "manifest",
+        ["repos", .., "_manifests", _, _] | ["repos", .., "_manifests", ""] => "manifest",
         ["repos", .., "_tags", _] => "tag",
         ["repos", .., "_referrers", _, _, _] => "entry",
         ["catalog", _] => "catalog",
@@ -189,7 +210,12 @@ fn kind_of(key: &str) -> &'static str {
         ["uploads", _, ""] => "session",
         ["uploads", ..] => "journal",
         ["pending", ..] => "pending",
-        ["dropped" | "gc", ..] => "dropped",
+        ["dropped", _, ""] => "trash",
+        ["dropped", ..] => "dropped",
+        ["gc", "condemned", ..] => "condemned",
+        ["gc", "unheld", ..] => "unheld",
+        ["gc", "bytes", ..] => "bytes",
+        ["gc", "tombstones", ..] => "tombstones",
         ["fleet", _] => "fleet",
         _ => panic!("{key} is of no kind that the model has"),
     }
@@ -304,8 +330,7 @@ pub(crate) fn same(name: &str, scenario: &Scenario, script: Script, (code, ended
 
 pub(crate) fn alone(start: crate::scenarios::Start, op: Op) -> Scenario {
     let processes = vec![Process { op, wrong: None }];
-    let dead = Announced::Nothing;
-    Scenario { name: "alone", start: start.state(), processes, tries: world::TRIES, faults: 0, subject: false, dead }
+    Scenario { processes, ..crate::scenarios::scenario("alone", start, &[]) }.tries(world::TRIES)
 }
 
 #[async_trait]

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     process::{Local, Next, Outcome, Process, Rules, Store, Tape},
     programs,
-    world::{Call, Key, STORED},
+    world::{Call, STORED},
 };
 
 /// Where a process stands.
@@ -28,11 +28,19 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    fn dead() -> Self {
+        let local = Local { tries: u8::MAX, stage: u8::MAX, ..Local::default() };
+        Self { waiting: Vec::new(), replied: None, local, answers: Vec::new(), steps: Vec::new() }
+    }
+
     /// The process has ended with a no.
     pub(crate) fn is_refused(&self) -> bool {
         self.waiting.is_empty() && self.replied == Some(Outcome::Refused)
     }
 }
+
+/// Where a process stands that died.
+pub(crate) const DEAD: u32 = 1;
 
 /// All places that a process was found to come to.
 pub(crate) struct Machine {
@@ -47,6 +55,7 @@ impl Machine {
     pub(crate) fn new(me: u8, process: Process, rules: Rc<Rules>) -> Self {
         let mut machine = Self { process, me, rules, nodes: Vec::new(), known: HashMap::new() };
         machine.node(Local::default(), Vec::new());
+        machine.nodes.insert(DEAD as usize, Node::dead());
         machine
     }
 
@@ -72,7 +81,7 @@ impl Machine {
         let node = loop {
             let (next, tape) = self.run(local, &answers);
             let waiting = tape.waiting.take();
-            let hidden = waiting.iter().find(|(_, call)| self.rules.hide && is_hidden(*call)).copied();
+            let hidden = waiting.iter().find(|(_, call)| !self.rules.sees.sees(*call)).copied();
             match (next, hidden) {
                 (Some(Next::Again(restarted)), _) => (local, answers) = (restarted, Vec::new()),
                 (None, Some((id, _))) => {
@@ -109,9 +118,4 @@ impl Machine {
             Poll::Pending => (None, tape),
         }
     }
-}
-
-/// Nobody else ever sees it: it may as well happen at once.
-fn is_hidden(call: Call) -> bool {
-    matches!(call, Call::Put { key: Key::Dropped | Key::Catalog, .. })
 }

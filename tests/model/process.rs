@@ -8,7 +8,7 @@ use std::{
     task::Poll,
 };
 
-use crate::world::{Call, FAILED, Is, Key, STORED, Value, pending};
+use crate::world::{Call, FAILED, Is, Key, Queue, STORED, Value, dropped, pending};
 
 /// What a process does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +47,44 @@ pub(crate) enum Op {
     },
     CollectRecord(u8),
     CollectManifest(u8),
+    /// One round of the collector through one queue, for one repository.
+    Holders {
+        repo: u8,
+        queue: Queue,
+    },
+    /// The same, for one blob.
+    Bytes {
+        blob: u8,
+        queue: Queue,
+    },
+    /// Removes the tombstones of one register that are due.
+    Tombstones(Key),
+    /// Notes one, too.
+    NoteAndRemove(Key),
+    /// Asks for a blob and, if it is there, pushes an image of it.
+    AskAndPush(Job),
+    /// Puts back what was deleted.
+    Restore(u8),
+    /// What was kept for a while is due.
+    Time,
+}
+
+/// What an entry of the queue of dropped references says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Drops {
+    Nothing,
+    Blob {
+        repo: u8,
+        blob: u8,
+    },
+    /// All that a push which was given up named.
+    Push {
+        repo: u8,
+        manifest: u8,
+    },
+    Manifest(u8),
+    /// That the repository may have no manifest.
+    Line(u8),
 }
 
 /// Where the bytes of an upload come from.
@@ -98,6 +136,28 @@ pub(crate) enum Wrong {
     NoNonce,
     /// Retention takes tags along.
     TakesTags,
+    /// What has rested is taken whatever its nonce is.
+    AnyNonce,
+    /// What is condemned rests for nobody's sake.
+    NoRest,
+    /// What can be put back needs nothing.
+    NoTrash,
+    /// An entry is consumed before the one that follows it is written.
+    ConsumedFirst,
+    /// A delete announces itself when it is done.
+    AnnouncedLast,
+    /// Bytes are deleted before their record is.
+    BytesFirst,
+    /// No entry names the bytes that are about to be deleted.
+    NoBytesEntry,
+    /// An entry that names bytes goes although their record may be taken by another collector.
+    Unsettled,
+    /// Who asks is told that a blob is there which is condemned.
+    ExistsCondemned,
+    /// A tombstone is removed whatever is there by now.
+    Unconditional,
+    /// A repository in use is forgotten with the entry that led to its line.
+    LineForgotten,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,8 +221,42 @@ pub(crate) struct Rules {
     /// Manifest D has a subject.
     pub(crate) subject: bool,
     pub(crate) announced: Vec<Announced>,
-    /// Calls that nobody else can see are made at once, and not explored.
-    pub(crate) hide: bool,
+    pub(crate) drops: Vec<Drops>,
+    /// For which repository each works that collects.
+    pub(crate) repos: Vec<u8>,
+    /// Of which blob the bytes are that each names in an entry.
+    pub(crate) blobs: Vec<u8>,
+    /// A deleted manifest can be put back until time passes.
+    pub(crate) undelete: bool,
+    /// What somebody sees of what is written beside: that is explored, anything else happens at once.
+    pub(crate) sees: Sees,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sees {
+    pub(crate) queues: bool,
+    pub(crate) catalog: bool,
+    pub(crate) tombstones: bool,
+}
+
+impl Sees {
+    pub(crate) const ALL: Self = Self { queues: true, catalog: true, tombstones: true };
+
+    pub(crate) fn sees(self, call: Call) -> bool {
+        let (Call::Read(key) | Call::Put { key, .. } | Call::Delete(key) | Call::Note(key)) = call else { return true };
+        match key {
+            Key::Catalog(repo) => self.catalog && repo == 0,
+            Key::Tombstones(_) => self.tombstones,
+            Key::Dropped(_)
+            | Key::Again(_)
+            | Key::AgainLine(_)
+            | Key::Condemned(_)
+            | Key::Bytes(_)
+            | Key::Unheld(_)
+            | Key::UnheldBlob { .. } => self.queues,
+            _ => self.tombstones || !matches!(call, Call::Note(_)),
+        }
+    }
 }
 
 /// How writing over what was seen ended.
@@ -204,9 +298,50 @@ impl Process {
                 Announced::Blob { repo, blob, brings }
             }
             Op::Mount { to, blob, .. } => Announced::Blob { repo: to, blob, brings: Brings::Nothing },
-            Op::Push(Job { repo, manifest, .. }) => Announced::Manifest { repo, manifest },
+            Op::Push(Job { repo, manifest, .. }) | Op::AskAndPush(Job { repo, manifest, .. }) => {
+                Announced::Manifest { repo, manifest }
+            }
+            Op::Restore(manifest) => Announced::Manifest { repo: 0, manifest },
             _ => Announced::Nothing,
         }
+    }
+
+    pub(crate) fn repo(self) -> u8 {
+        if let Op::Holders { repo, .. } = self.op { repo } else { 0 }
+    }
+
+    pub(crate) fn blob(self, announced: &[Announced]) -> u8 {
+        match self.op {
+            Op::Bytes { blob, .. } => blob,
+            Op::Expire { process, .. } => match announced[usize::from(process)] {
+                Announced::Blob { blob, .. } => blob,
+                Announced::Manifest { .. } | Announced::Nothing => 0,
+            },
+            _ => 0,
+        }
+    }
+
+    /// What its entries among the dropped say.
+    pub(crate) fn drops(self, announced: &[Announced]) -> Drops {
+        match self.op {
+            Op::DeleteManifest(manifest) | Op::CollectManifest(manifest) => Drops::Manifest(manifest),
+            Op::Push(Job { repo, .. }) | Op::AskAndPush(Job { repo, .. }) => Drops::Line(repo),
+            Op::Restore(_) => Drops::Line(0),
+            Op::DeleteBlob { repo, blob } => Drops::Blob { repo, blob },
+            Op::Expire { process, .. } => match announced[usize::from(process)] {
+                Announced::Nothing => Drops::Nothing,
+                Announced::Blob { repo, blob, .. } => Drops::Blob { repo, blob },
+                Announced::Manifest { repo, manifest } => Drops::Push { repo, manifest },
+            },
+            _ => Drops::Nothing,
+        }
+    }
+}
+
+impl Rules {
+    /// Whether the process may write where nothing is.
+    pub(crate) fn publishes(&self, process: u8) -> bool {
+        self.announced[usize::from(process)] != Announced::Nothing
     }
 }
 
@@ -226,6 +361,16 @@ impl Store {
     pub(crate) fn strand(&self, number: u8) -> Self {
         let lane = self.lane * 8 + u16::from(number) + 1;
         Self { lane, calls: Rc::new(Cell::new(self.calls.get())), ..self.clone() }
+    }
+
+    /// Calls so many numbers later than it has, which strands have used.
+    pub(crate) fn skip(&self, calls: u16) {
+        self.calls.set(self.calls.get() + calls);
+    }
+
+    /// Its entry among the dropped, at this try.
+    pub(crate) fn dropped(&self) -> Key {
+        dropped(self.me, self.tries)
     }
 
     pub(crate) fn is(&self, wrong: Wrong) -> bool {
@@ -270,7 +415,11 @@ impl Store {
 
     /// A write-once object under a name of its own; an uncertain write is repeated.
     pub(crate) async fn create(&self, key: Key) -> Steps<()> {
-        let put = |nonce| Call::Put { key, value: Value::new(Is::Live, 0, nonce), over: Value::ABSENT };
+        self.create_as(key, Value::new(Is::Live, 0, 0)).await
+    }
+
+    pub(crate) async fn create_as(&self, key: Key, value: Value) -> Steps<()> {
+        let put = |_| Call::Put { key, value, over: Value::ABSENT };
         if self.call(put).await == FAILED && self.call(put).await == FAILED { Err(Outcome::Failed) } else { Ok(()) }
     }
 

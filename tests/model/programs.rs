@@ -1,8 +1,12 @@
 //! What the processes do, in the order of the code that they stand for: blobs here, the rest beside.
 
-mod collector;
+mod bare;
+mod bytes;
 mod expiry;
+mod holders;
 mod manifests;
+mod tombstones;
+mod undo;
 
 use futures_util::future::join;
 
@@ -22,9 +26,19 @@ pub(crate) async fn run(store: Store, op: Op, local: Local) -> Next {
         Op::Expire { process, tries } => expiry::reference(&store, local, process, tries).await,
         Op::ExpireSession { session, blob } => expiry::session(&store, local, session, blob).await,
         Op::RemoveMark(session) => expiry::mark(&store, session).await,
-        Op::CollectHolder { repo, blob } => collector::holder(&store, repo, blob).await,
-        Op::CollectRecord(blob) => collector::record(&store, blob).await,
-        Op::CollectManifest(manifest) => collector::manifest(&store, manifest).await,
+        Op::CollectHolder { repo, blob } => bare::holder(&store, repo, blob).await,
+        Op::CollectRecord(blob) => bare::record(&store, blob).await,
+        Op::Holders { repo, queue } => holders::batch(&store, repo, queue).await,
+        Op::Bytes { blob, queue } => bytes::batch(&store, blob, queue).await,
+        Op::Tombstones(key) => tombstones::batch(&store, key).await,
+        Op::NoteAndRemove(key) => tombstones::note(&store, key).await,
+        Op::AskAndPush(job) => undo::ask_and_push(&store, local, job).await,
+        Op::Restore(manifest) => undo::restore(&store, local, manifest).await,
+        Op::Time => {
+            store.simply(Call::Ripen).await;
+            Ok(Next::Done(Outcome::Acknowledged))
+        }
+        Op::CollectManifest(manifest) => bare::manifest(&store, manifest).await,
     };
     done.unwrap_or_else(Next::Done)
 }
@@ -198,7 +212,7 @@ async fn delete(store: &Store, local: Local, key: Key) -> Steps<Next> {
     if !is_there {
         return Err(Outcome::Refused);
     }
-    store.create(Key::Dropped).await?;
+    store.create(store.dropped()).await?;
     over_or_again(store, local, store.write(key, seen, Is::Deleted, seen.body()).await?)
 }
 

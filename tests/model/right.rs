@@ -3,7 +3,7 @@
 use crate::{
     process::{Announced, Brings, Op},
     scenarios::*,
-    world::{D, Is, Key},
+    world::{D, GHOST, Is},
 };
 
 fn old() -> Start {
@@ -27,9 +27,9 @@ fn uploads() {
     scenario("two uploads (two repositories), holders, bytes", old(), &ops).holds(53_000);
     let ops = [upload(0, 0), DELETE_BLOB, BYTES, BYTES];
     scenario("upload, blob deleted, bytes twice", old(), &ops).holds(26_000);
-    let died = new().put(Key::Pending(20), Is::Live, 0).put(Key::Data(24), Is::Live, 0);
+    let died = new().announced().attempted();
     let dead = Announced::Blob { repo: 0, blob: 0, brings: Brings::Attempt };
-    let ops = [expire(5, 0), upload(0, 0), BYTES];
+    let ops = [expire(GHOST, 0), upload(0, 0), BYTES];
     scenario("an upload that died expires, another comes", died, &ops).dead(dead).holds(1000);
 }
 
@@ -125,9 +125,9 @@ fn referrers() {
     referrer("push of a referrer, expired twice", blob, &[push(D, 0), expire(0, 0), expire(0, 0)]).holds(22_000);
     let tagged = listed.manifest(D, Is::Live, 1).tag(0, D);
     referrer("delete, push of a tagged referrer", tagged, &[DELETE, push(D, 1)]).tries(3).holds(6800);
-    let died = Start::image().put(Key::Pending(20), Is::Live, 0);
+    let died = Start::image().announced();
     let dead = Announced::Manifest { repo: 0, manifest: D };
-    let ops = [expire(5, 0), DELETE];
+    let ops = [expire(GHOST, 0), DELETE];
     referrer("a referrer whose push died is completed, delete", died, &ops).dead(dead).holds(410);
 }
 

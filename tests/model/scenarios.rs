@@ -2,8 +2,11 @@
 
 use crate::{
     explore::{Explored, Scenario, explore},
-    process::{Announced, From, Job, Op, Process, Wrong},
-    world::{D, INDEX, Is, Key, OTHER, State, Value, WIDE, WORDS, of_old, open_session, set},
+    process::{Announced, Drops, From, Job, Op, Process, Wrong},
+    world::{
+        D, GHOST, INDEX, Is, Key, OTHER, Queue, State, Value, WIDE, WORDS, dropped, get, of_attempt, of_old,
+        open_session, pending, set,
+    },
 };
 
 /// A store, written by somebody before.
@@ -68,6 +71,48 @@ impl Start {
         self.0
     }
 
+    /// A reference in flight, whose owner died; and the bytes that he put.
+    pub(crate) fn announced(self) -> Self {
+        self.with(pending(GHOST, 0), Is::Live, 0)
+    }
+
+    pub(crate) fn attempted(self) -> Self {
+        self.with(of_attempt(GHOST, 0), Is::Live, 0)
+    }
+
+    /// An entry leads to what there is.
+    pub(crate) fn dropped(self) -> Self {
+        self.with(dropped(GHOST, 0), Is::Live, 0)
+    }
+
+    /// Its image was deleted and can be put back.
+    pub(crate) fn trash(self) -> Self {
+        self.manifest(D, Is::Deleted, 0).kept()
+    }
+
+    /// An entry says how to put back what it says was deleted.
+    pub(crate) fn kept(self) -> Self {
+        self.with(dropped(GHOST, 0), Is::Live, 1)
+    }
+
+    /// A collector left the holder of blob 0 to rest as it is, and then died.
+    pub(crate) fn condemned(self) -> Self {
+        let mut left = self.0;
+        set(&mut left, Key::Condemned(GHOST), Value(get(&self.0, Key::Holder { repo: 0, blob: 0 }).nonce().into()));
+        Self(left)
+    }
+
+    /// A collector noted the tombstone, and then died.
+    pub(crate) fn note(self, of: Key) -> Self {
+        let mut noted = self.0;
+        set(&mut noted, Key::Tombstones(GHOST), Value(get(&self.0, of).nonce().into()));
+        Self(noted)
+    }
+
+    pub(crate) fn listed(self) -> Self {
+        self.with(Key::Catalog(0), Is::Live, 0)
+    }
+
     /// Blob 0 and its image.
     pub(crate) fn image() -> Self {
         Self::empty().blob(0).manifest(D, Is::Live, 0)
@@ -126,6 +171,26 @@ pub(crate) fn collect(repo: u8, blob: u8) -> Op {
     Op::CollectHolder { repo, blob }
 }
 
+/// One round of the collector through one queue.
+pub(crate) fn holders_of(repo: u8, queue: Queue) -> Op {
+    Op::Holders { repo, queue }
+}
+
+pub(crate) fn ask_and_push() -> Op {
+    Op::AskAndPush(Job { repo: 0, manifest: D, tags: 0, condition: None })
+}
+
+pub(crate) const DROPPED: Op = Op::Holders { repo: 0, queue: Queue::Dropped };
+pub(crate) const CONDEMNED: Op = Op::Holders { repo: 0, queue: Queue::Condemned };
+pub(crate) const UNHELD: Op = Op::Bytes { blob: 0, queue: Queue::Unheld };
+pub(crate) const REST_OF_BYTES: Op = Op::Bytes { blob: 0, queue: Queue::Bytes };
+pub(crate) const RESTORE: Op = Op::Restore(D);
+pub(crate) const TOMBSTONE: Op = Op::Tombstones(Key::Holder { repo: 0, blob: 0 });
+pub(crate) fn note_and_remove(key: Key) -> Op {
+    Op::NoteAndRemove(key)
+}
+
+pub(crate) const TIME: Op = Op::Time;
 pub(crate) const DELETE: Op = Op::DeleteManifest(D);
 pub(crate) const DELETE_TAG: Op = Op::DeleteTag(0);
 pub(crate) const DELETE_BLOB: Op = Op::DeleteBlob { repo: 0, blob: 0 };
@@ -142,7 +207,20 @@ pub(crate) const E: u8 = OTHER;
 
 pub(crate) fn scenario(name: &'static str, start: Start, ops: &[Op]) -> Scenario {
     let processes = ops.iter().map(|op| Process { op: *op, wrong: None }).collect();
-    Scenario { name, start: start.state(), processes, tries: 2, faults: 0, subject: false, dead: Announced::Nothing }
+    Scenario {
+        name,
+        start: start.state(),
+        processes,
+        tries: 2,
+        faults: 0,
+        subject: false,
+        dead: Announced::Nothing,
+        left: Drops::Nothing,
+        undelete: false,
+        catalog: false,
+        led: false,
+        mortal: false,
+    }
 }
 
 impl Scenario {
@@ -166,6 +244,27 @@ impl Scenario {
 
     pub(crate) fn dead(self, dead: Announced) -> Self {
         Self { dead, ..self }
+    }
+
+    /// The entry that is there from the start says this.
+    pub(crate) fn left(self, left: Drops) -> Self {
+        Self { left, ..self }
+    }
+
+    pub(crate) fn undelete(self) -> Self {
+        Self { undelete: true, ..self }
+    }
+
+    pub(crate) fn catalog(self) -> Self {
+        Self { catalog: true, ..self }
+    }
+
+    pub(crate) fn led(self) -> Self {
+        Self { led: true, ..self }
+    }
+
+    pub(crate) fn mortal(self) -> Self {
+        Self { mortal: true, ..self }
     }
 
     /// Explores it all: nothing may break, in at least so many states.

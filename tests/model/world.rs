@@ -2,26 +2,47 @@
 
 use std::fmt;
 
-use crate::process::Announced;
+mod calls;
+
+pub(crate) use calls::*;
 
 /// Everything that a state is: the registers, sets of write-once objects, the write that may still land, where each
 /// process stands.
 pub(crate) type State = [u32; WORDS];
 
-pub(crate) const WORDS: usize = 30;
-pub(crate) const PROCESSES: usize = 6;
+pub(crate) const WORDS: usize = 54;
+pub(crate) const PROCESSES: usize = 8;
 /// The word of the first process: where it stands.
 pub(crate) const FIRST: usize = WORDS - PROCESSES;
 /// How many more store calls may fail.
 pub(crate) const FAULTS: usize = 22;
+const CATALOG: usize = 23;
 const DATA: usize = 16;
 const PENDING: usize = 17;
+/// Journals, uploads; and the clients who have been told that a blob is there and have not pushed yet.
 const SESSIONS: usize = 18;
+const TOLD: u8 = 8;
 /// A write that failed and may still land: key, value, what it is over.
 const LATE: [usize; 3] = [19, 20, 21];
+/// Entries by deletes and expiries, and which of them are not due.
+const DROPPED: usize = 24;
+const RESTING: usize = 25;
+/// Entries by collectors: which blobs may not be held any more, which are to be looked at again.
+const LEFT: usize = 26;
+/// The bytes that each collector is about to delete.
+const BYTES: usize = 28;
+/// Of each collector, the nonces that it left of two holders; and the clients who may still count on those.
+const CONDEMNED: usize = 30;
+const COUNT_ON: usize = 38;
+/// Of each collector, the nonce of a tombstone that it noted; and who may still mean what was before that.
+const TOMBSTONES: usize = 40;
+const MAY_MEAN: usize = 44;
+
+/// The last process died before anything ran. What it left is there from the start.
+pub(crate) const GHOST: u8 = PROCESSES as u8 - 1;
 
 /// References in flight and attempts are numbered by process and try.
-pub(crate) const TRIES: u8 = 4;
+pub(crate) const TRIES: u8 = 3;
 
 /// An object of the store. Two repositories, two blobs, four manifests, two tags, two sessions.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,9 +63,26 @@ pub(crate) enum Key {
     Data(u8),
     Pending(u8),
     Journal(u8),
-    Catalog,
-    /// What nobody in the model reads.
-    Dropped,
+    /// The line of a repository.
+    Catalog(u8),
+    /// A reference taken away or given up; its number is that of a process and a try.
+    Dropped(u8),
+    /// Blobs that a collector means to look at again, in the queue of those.
+    Again(u8),
+    /// And that the repository may have no manifest.
+    AgainLine(u8),
+    /// Holders that a collector condemned, each with the nonce that says so.
+    Condemned(u8),
+    /// Blobs that a collector found held no more; and what it says of one of them, which is worked on by itself.
+    Unheld(u8),
+    UnheldBlob {
+        by: u8,
+        blob: u8,
+    },
+    /// Bytes that a collector, or an expiry, is about to delete.
+    Bytes(u8),
+    /// A tombstone that a collector noted, by its nonce.
+    Tombstones(u8),
 }
 
 /// An image of blob 0. In both repositories, and the only manifest that may have a subject.
@@ -122,46 +160,19 @@ impl Value {
     }
 }
 
-/// One call of the store, as a process makes it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Call {
-    Read(Key),
-    /// A read that tells apart what is live by its body only: states that differ in nothing else are one.
-    Look(Key),
-    Head(Key),
-    Open(Key),
-    Put {
-        key: Key,
-        value: Value,
-        over: Value,
-    },
-    Delete(Key),
-    List(List),
-    /// The last bytes of a session that are too few for a part of their own size.
-    PutPart(u8),
-    Complete(u8),
-    Abort(u8),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum List {
-    PendingBlobs(u8),
-    PendingManifests(u8),
-    Manifests(u8),
-    Holders(u8),
-    Session(u8),
-}
-
-/// What a write answers; a read answers a [`Value`], a list a set of bits.
-pub(crate) const LOST: u32 = 0;
-pub(crate) const STORED: u32 = 1;
-pub(crate) const FAILED: u32 = 2;
-
 enum Place {
     Word(usize),
     Bit(usize, u8),
+    /// So many bits from this one on, which are the body.
+    Field(usize, u8, u8),
+    /// A word, or half a word, of nonces.
+    Nonces(usize, u8, u8),
+    Entry(u8),
     Nowhere,
 }
+
+/// Those who may be clients that count on something.
+const CLIENTS: u8 = GHOST;
 
 impl Key {
     fn place(self) -> Place {
@@ -176,8 +187,16 @@ impl Key {
             Self::Data(id) => Place::Bit(DATA, id),
             Self::Pending(id) => Place::Bit(PENDING, id),
             Self::Journal(session) => Place::Bit(SESSIONS, session),
-            Self::Catalog => Place::Bit(SESSIONS, 4),
-            Self::Dropped => Place::Nowhere,
+            Self::Catalog(0) => Place::Word(CATALOG),
+            Self::Catalog(_) => Place::Nowhere,
+            Self::Dropped(id) => Place::Entry(id),
+            Self::Unheld(process) => Place::Field(LEFT, process * 2, 2),
+            Self::UnheldBlob { by, blob } => Place::Field(LEFT, by * 2 + blob, 1),
+            Self::Again(process) => Place::Field(LEFT + 1, process * 3, 2),
+            Self::AgainLine(process) => Place::Field(LEFT + 1, process * 3 + 2, 1),
+            Self::Bytes(process) => Place::Field(BYTES + usize::from(process / 4), process % 4 * 8, 8),
+            Self::Condemned(process) => Place::Nonces(CONDEMNED + usize::from(process), 0, 32),
+            Self::Tombstones(process) => Place::Nonces(TOMBSTONES + usize::from(process / 2), process % 2 * 16, 16),
         }
     }
 }
@@ -200,6 +219,16 @@ pub(crate) fn pending(process: u8, tries: u8) -> Key {
     Key::Pending(process * TRIES + tries)
 }
 
+/// What an entry says that names these bytes.
+pub(crate) fn bytes_of(data: Key) -> Value {
+    let Key::Data(id) = data else { return Value::ABSENT };
+    Value::new(Is::Live, id + 1, 0)
+}
+
+pub(crate) fn dropped(process: u8, tries: u8) -> Key {
+    Key::Dropped(process * TRIES + tries)
+}
+
 pub(crate) fn session_of(data: u8) -> Option<u8> {
     (data < 2).then_some(data)
 }
@@ -208,8 +237,18 @@ pub(crate) fn get(state: &State, key: Key) -> Value {
     match key.place() {
         Place::Word(at) => Value(state[at]),
         Place::Bit(at, bit) if state[at] >> bit & 1 == 1 => Value::new(Is::Live, 0, 0),
-        Place::Bit(..) | Place::Nowhere => Value::ABSENT,
+        Place::Field(at, shift, width) => match (state[at] & mask(shift, width)) >> shift {
+            0 => Value::ABSENT,
+            body => Value::new(Is::Live, body as u8, 0),
+        },
+        Place::Nonces(at, shift, width) => Value((state[at] & mask(shift, width)) >> shift),
+        Place::Entry(id) if state[DROPPED] >> id & 1 == 1 => Value::new(Is::Live, (state[RESTING] >> id & 1) as u8, 0),
+        Place::Bit(..) | Place::Entry(_) | Place::Nowhere => Value::ABSENT,
     }
+}
+
+fn mask(shift: u8, width: u8) -> u32 {
+    (u32::MAX >> (32 - width)) << shift
 }
 
 pub(crate) fn set(state: &mut State, key: Key, value: Value) {
@@ -218,8 +257,50 @@ pub(crate) fn set(state: &mut State, key: Key, value: Value) {
         Place::Bit(at, bit) => {
             state[at] = state[at] & !(1 << bit) | u32::from(value != Value::ABSENT) << bit;
         }
+        Place::Field(at, shift, width) => put_bits(state, at, (shift, width), value.body().into()),
+        Place::Nonces(at, shift, width) => put_bits(state, at, (shift, width), value.0),
+        Place::Entry(id) => {
+            put_bits(state, DROPPED, (id, 1), u32::from(value != Value::ABSENT));
+            put_bits(state, RESTING, (id, 1), value.body().into());
+        }
         Place::Nowhere => {}
     }
+}
+
+fn put_bits(state: &mut State, at: usize, (shift, width): (u8, u8), bits: u32) {
+    state[at] = state[at] & !mask(shift, width) | bits << shift;
+}
+
+/// A client has been told that a blob is there, or has pushed.
+fn promise(state: &mut State, client: u8, holds: bool) {
+    put_bits(state, SESSIONS, (TOLD + client, 1), u32::from(holds));
+}
+
+/// The process is over, or has answered: nothing rests for its sake any more, and nobody may mean what it saw.
+pub(crate) fn is_over(state: &mut State, process: u8, writes_no_more: bool) {
+    if process >= CLIENTS {
+        return;
+    }
+    promise(state, process, false);
+    for entry in 0..=GHOST {
+        set_clients(state, COUNT_ON, entry, clients(state, COUNT_ON, entry) & !(1 << process));
+        if writes_no_more {
+            set_clients(state, MAY_MEAN, entry, clients(state, MAY_MEAN, entry) & !(1 << process));
+        }
+    }
+}
+
+fn clients(state: &State, at: usize, entry: u8) -> u32 {
+    state[at + usize::from(entry / 4)] >> (entry % 4 * 8) & mask(0, CLIENTS)
+}
+
+fn set_clients(state: &mut State, at: usize, entry: u8, clients: u32) {
+    put_bits(state, at + usize::from(entry / 4), (entry % 4 * 8, CLIENTS), clients);
+}
+
+/// Time passes: whatever was kept for a while is due.
+fn ripen(state: &mut State) {
+    state[RESTING] = 0;
 }
 
 /// Opens a multipart upload and its journal.
@@ -230,104 +311,6 @@ pub(crate) fn open_session(state: &mut State, session: u8) {
 
 fn is_uploading(state: &State, session: u8) -> bool {
     state[SESSIONS] >> (2 + session) & 1 == 1
-}
-
-/// What the store does with a call.
-pub(crate) fn apply(state: &mut State, call: Call, announced: &[Announced]) -> u32 {
-    match call {
-        Call::Read(key) | Call::Head(key) | Call::Open(key) => get(state, key).0,
-        Call::Look(key) => {
-            let found = get(state, key);
-            if found.is_live() { Value::new(Is::Live, found.body(), 0).0 } else { found.0 }
-        }
-        Call::Put { key, value, over } => {
-            let holds = get(state, key) == over;
-            if holds {
-                set(state, key, value);
-            }
-            u32::from(holds)
-        }
-        Call::Delete(key) => {
-            set(state, key, Value::ABSENT);
-            STORED
-        }
-        Call::List(list) => members(state, list, announced),
-        Call::PutPart(session) => {
-            if is_uploading(state, session) {
-                STORED
-            } else {
-                FAILED
-            }
-        }
-        Call::Complete(session) => {
-            if !is_uploading(state, session) {
-                return FAILED;
-            }
-            state[SESSIONS] &= !(1 << (2 + session));
-            set(state, of_session(session), Value::new(Is::Live, 0, 0));
-            STORED
-        }
-        Call::Abort(session) => {
-            state[SESSIONS] &= !(1 << (2 + session));
-            STORED
-        }
-    }
-}
-
-fn members(state: &State, list: List, announced: &[Announced]) -> u32 {
-    let flying = |wanted: &dyn Fn(Announced) -> bool| {
-        let all = announced.iter().zip(0_u8..).filter(|(what, _)| wanted(**what));
-        let of = all.fold(0, |bits, (_, process)| bits | ((1 << TRIES) - 1) << (process * TRIES));
-        state[PENDING] & of
-    };
-    let present = |keys: &mut dyn Iterator<Item = Key>| {
-        keys.zip(0..).filter(|(key, _)| get(state, *key).is_present()).fold(0, |bits, (_, bit)| bits | 1 << bit)
-    };
-    match list {
-        List::PendingBlobs(blob) => flying(&|what| matches!(what, Announced::Blob { blob: of, .. } if of == blob)),
-        List::PendingManifests(repo) => {
-            flying(&|what| matches!(what, Announced::Manifest { repo: of, .. } if of == repo))
-        }
-        List::Manifests(0) => present(&mut (0..MANIFESTS).map(|manifest| Key::Manifest { repo: 0, manifest })),
-        List::Manifests(repo) => present(&mut [Key::Manifest { repo, manifest: D }].into_iter()),
-        List::Holders(blob) => present(&mut (0..2).map(|repo| Key::Holder { repo, blob })),
-        List::Session(session) => {
-            u32::from(get(state, Key::End(session)) != Value::ABSENT)
-                | u32::from(get(state, Key::Journal(session)) != Value::ABSENT) << 1
-        }
-    }
-}
-
-/// The processes whose references in flight are in a list.
-pub(crate) fn owners(listed: u32) -> impl Iterator<Item = usize> {
-    (0..PROCESSES).filter(move |process| listed >> (process * usize::from(TRIES)) & ((1 << TRIES) - 1) != 0)
-}
-
-/// Keeps a failed write of a register, to land later. `false`: there is one already, or it is none of a register.
-pub(crate) fn delay(state: &mut State, call: Call) -> bool {
-    let Call::Put { key, value, over } = call else { return false };
-    let Place::Word(at) = key.place() else { return false };
-    if state[LATE[0]] != 0 {
-        return false;
-    }
-    (state[LATE[0]], state[LATE[1]], state[LATE[2]]) = (at as u32 + 1, value.0, over.0);
-    true
-}
-
-/// The delayed write lands; `false`: there is none.
-pub(crate) fn land(state: &mut State) -> bool {
-    let [at, value, over] = LATE.map(|at| state[at]);
-    if at == 0 {
-        return false;
-    }
-    let at = at as usize - 1;
-    if state[at] == over {
-        state[at] = value;
-    }
-    for at in LATE {
-        state[at] = 0;
-    }
-    true
 }
 
 impl fmt::Debug for Key {
@@ -342,8 +325,15 @@ impl fmt::Debug for Key {
             Self::Data(id) => write!(f, "data {id}"),
             Self::Pending(id) => write!(f, "pending {}.{}", id / TRIES, id % TRIES),
             Self::Journal(session) => write!(f, "journal {session}"),
-            Self::Dropped => write!(f, "dropped"),
-            Self::Catalog => write!(f, "catalog"),
+            Self::Catalog(repo) => write!(f, "catalog {repo}"),
+            Self::Dropped(id) => write!(f, "dropped {}.{}", id / TRIES, id % TRIES),
+            Self::AgainLine(of) => write!(f, "again {of}, line"),
+            Self::Again(of) => write!(f, "again {of}"),
+            Self::Condemned(of) => write!(f, "condemned {of}"),
+            Self::Unheld(of) => write!(f, "unheld {of}"),
+            Self::UnheldBlob { by, blob } => write!(f, "unheld {by}, blob {blob}"),
+            Self::Bytes(of) => write!(f, "bytes {of}"),
+            Self::Tombstones(of) => write!(f, "tombstones {of}"),
         }
     }
 }

@@ -4,12 +4,12 @@ use super::*;
 use crate::{
     process::Process,
     programs::{EXPIRED, FINISHED},
-    world::of_session,
+    world::{GHOST, of_session},
 };
 
 /// A reference in flight whose process is number 5 and dead.
 fn died(start: Start, announced: Announced) -> Scenario {
-    alone(start.put(Key::Pending(20), Is::Live, 0), Op::Expire { process: 5, tries: 0 }).dead(announced)
+    alone(start.announced(), Op::Expire { process: GHOST, tries: 0 }).dead(announced)
 }
 
 #[tokio::test(start_paused = true)]
@@ -19,7 +19,7 @@ async fn expiries_are_as_modelled() {
     let code = Code::new().await;
     let dying = code.dying(2).await;
     dying.upload_whole(&repo("a"), &digest(BLOB), chunk(BLOB)).await.unwrap_err();
-    let start = Start::empty().put(Key::Data(24), Is::Live, 0);
+    let start = Start::empty().attempted();
     same("an upload that died", &died(start, attempt), &[], code.expire().await);
     let code = Code::with_blob().await;
     code.registry.mount(&repo("b"), &digest(BLOB), Some(&repo("a"))).await.unwrap();
@@ -28,7 +28,7 @@ async fn expiries_are_as_modelled() {
 
     let pushed = Announced::Manifest { repo: 0, manifest: D };
     // After the reads, the reference in flight, the look: before its manifest, and after it.
-    for (calls, start) in [(4, blob()), (6, blob().manifest(D, Is::Live, 0).put(Key::Catalog, Is::Live, 0))] {
+    for (calls, start) in [(4, blob()), (6, blob().manifest(D, Is::Live, 0).put(Key::Catalog(0), Is::Live, 0))] {
         let code = Code::with_blob().await;
         code.dying(calls).await.put_manifest(&repo("a"), push(image(true), &[])).await.unwrap_err();
         let scenario = died(start, pushed).with_subject();

@@ -17,7 +17,7 @@ async fn pushes_are_as_modelled() {
     let both = push(image(false), &["t", "u"]);
     same("two tags", &alone(blob(), pushes(D, 3)), &[], Code::with_blob().await.push(&[], both).await);
 
-    let listed = Start::tagged().put(Key::Catalog, Is::Live, 0);
+    let listed = Start::tagged().put(Key::Catalog(0), Is::Live, 0);
     let scripts: [Script; 17] = [
         &[],
         &[(PUT_MANIFEST, 0, Meddle::Rewritten(Is::Live))],
@@ -58,7 +58,7 @@ async fn pushes_are_as_modelled() {
     same("referrer, entry gone", &with_subject(listed.entry()), script, code.push(script, referrer()).await);
 
     let code = Code::with_image(false, &[]).await.manifest(Is::Condemned).await;
-    let start = blob().manifest(D, Is::Condemned, 0).put(Key::Catalog, Is::Live, 0);
+    let start = blob().manifest(D, Is::Condemned, 0).put(Key::Catalog(0), Is::Live, 0);
     same("index of a condemned child", &alone(start, pushes(INDEX, 0)), &[], code.push(&[], push(index(), &[])).await);
 }
 

@@ -1,6 +1,7 @@
 //! The real operations, held to the model branch by branch.
 
 mod blobs;
+mod collector;
 mod expiry;
 mod manifests;
 
@@ -76,6 +77,12 @@ fn index() -> String {
     let child = format!(r#"{{"mediaType":"{IMAGE}","digest":"{child}","size":{size}}}"#);
     let is = "application/vnd.oci.image.index.v1+json";
     format!(r#"{{"schemaVersion":2,"mediaType":"{is}","manifests":[{child}]}}"#)
+}
+
+/// An image of nothing that is checked.
+fn other() -> String {
+    let is = "application/vnd.oci.image.index.v1+json";
+    format!(r#"{{"schemaVersion":2,"mediaType":"{is}","manifests":[]}}"#)
 }
 
 fn push(bytes: String, tags: &[&str]) -> Push {
@@ -198,11 +205,15 @@ impl Code {
 
     /// A registry whose store is gone from this call on: its process died.
     async fn dying(&self, calls: usize) -> Arc<Registry> {
+        self.dying_at(0, calls).await
+    }
+
+    async fn dying_at(&self, hours: u64, calls: usize) -> Arc<Registry> {
         let dies = move |call: &marina_distribution::store::faulty::Call| {
             if call.index > calls { Fault::NotApplied } else { Fault::None }
         };
         let store = Arc::new(Faulty::new(self.below.clone(), dies));
-        Registry::open_with(store, Settings::default(), Arc::new(Hours(0))).await.unwrap()
+        Registry::open_with(store, Settings::default(), Arc::new(Hours(hours))).await.unwrap()
     }
 }
 
@@ -210,6 +221,7 @@ const PUT_HOLDER: Step = ("put", "holder");
 const PUT_RECORD: Step = ("put", "record");
 const PUT_MANIFEST: Step = ("put", "manifest");
 const PUT_TAG: Step = ("put", "tag");
+const READ_RECORD: Step = ("read", "record");
 const READ_HOLDER: Step = ("read", "holder");
 const READ_MANIFEST: Step = ("read", "manifest");
 const READ_TAG: Step = ("read", "tag");

@@ -5,7 +5,7 @@ use futures_util::future::join;
 use super::{EXPIRED, FINISHED, manifests};
 use crate::{
     process::{Announced, Brings, Job, Local, Next, Outcome, Steps, Store, Written, Wrong},
-    world::{Call, D, Is, Key, List, TRIES, Value, of_attempt, of_session, pending},
+    world::{Call, D, Is, Key, List, TRIES, Value, bytes_of, of_attempt, of_session, pending},
 };
 
 /// How far the expiry of a push has come.
@@ -26,7 +26,7 @@ pub(super) async fn reference(store: &Store, local: Local, process: u8, tries: u
             if brings == Brings::Attempt && !names(record, data) {
                 store.delete(data).await?;
                 // Looked at once more, much later: its owner may put it just after this.
-                store.create(Key::Dropped).await?;
+                store.create_as(Key::Bytes(store.me), bytes_of(data)).await?;
             }
         }
         Announced::Manifest { repo, manifest } => {
@@ -36,7 +36,7 @@ pub(super) async fn reference(store: &Store, local: Local, process: u8, tries: u
                 }
                 let found = fence(store, Key::Manifest { repo, manifest }).await?;
                 if found.is_present() {
-                    manifests::list_repository(store).await?;
+                    manifests::list_repository(store, repo).await?;
                     let listed = store.rules.subject && manifest == D;
                     if listed && !store.read(Key::Entry).await.is_live() {
                         return Ok(Next::Again(Local { stage: COMPLETING, ..local }));
@@ -60,7 +60,7 @@ pub(super) async fn reference(store: &Store, local: Local, process: u8, tries: u
 }
 
 async fn consume(store: &Store, pending: Key) -> Steps<Next> {
-    store.create(Key::Dropped).await?;
+    store.create(store.dropped()).await?;
     store.delete(pending).await?;
     Ok(Next::Done(Outcome::Acknowledged))
 }

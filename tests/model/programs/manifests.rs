@@ -4,7 +4,7 @@ use futures_util::future::{join, join_all};
 
 use crate::{
     process::{Job, Local, Next, Outcome, Steps, Store, Written, Wrong},
-    world::{Call, D, Is, Key, LOST, MANIFESTS, ON_CONDITION, Value, names_blob, names_manifest, target},
+    world::{D, Is, Key, MANIFESTS, ON_CONDITION, Value, names_blob, names_manifest, target},
 };
 
 /// What a manifest's register says beside its bytes: the tags of its header, and which life of it this is.
@@ -26,7 +26,7 @@ pub(super) async fn push(store: &Store, local: Local, job: Job) -> Steps<Next> {
     let pushed = match push_once(store, local, job, false).await {
         Err(why) if local.tries > 0 || why == Outcome::Failed => {
             // It may have listed the repository when its reference in flight had expired.
-            store.create(Key::Dropped).await?;
+            store.create(store.dropped()).await?;
             return Err(why);
         }
         pushed => pushed?,
@@ -93,7 +93,7 @@ pub(super) async fn push_once(store: &Store, local: Local, job: Job, completes: 
             let store = store.strand(0);
             store.publish(manifest, before, body).await
         };
-        let (published, listed) = join(publish, list_repository(&store.strand(1))).await;
+        let (published, listed) = join(publish, list_repository(&store.strand(1), job.repo)).await;
         listed?;
         if !matches!(published?, Written::Done(_)) {
             return Ok(Pushed::Again(local));
@@ -117,14 +117,16 @@ pub(super) async fn push_once(store: &Store, local: Local, job: Job, completes: 
     if left == 0 { Ok(Pushed::Whole(pending)) } else { Ok(Pushed::Again(Local { tags: left, ..again })) }
 }
 
-/// Has the repository in the catalog, which nobody else in the model reads.
-pub(super) async fn list_repository(store: &Store) -> Steps<()> {
-    if store.simply(Call::Put { key: Key::Catalog, value: Value::new(Is::Live, 0, 0), over: Value::ABSENT }).await
-        == LOST
-    {
-        store.read(Key::Catalog).await;
+/// Has the repository in the catalog.
+pub(super) async fn list_repository(store: &Store, repo: u8) -> Steps<()> {
+    let mut over = Value::ABSENT;
+    loop {
+        match store.publish(Key::Catalog(repo), over, 0).await? {
+            Written::Done(_) => return Ok(()),
+            Written::Lost(now) | Written::Unclear(now) if now.is_live() => return Ok(()),
+            Written::Lost(now) | Written::Unclear(now) => over = now,
+        }
     }
-    Ok(())
 }
 
 /// Looks at what a manifest names and lifts what is condemned. Whether all of it is there.
@@ -183,7 +185,9 @@ pub(super) enum Tags {
 pub(super) async fn delete_as_seen(store: &Store, manifest: u8, seen: Value, spare: Tags) -> Steps<bool> {
     let key = Key::Manifest { repo: 0, manifest };
     let entry = (store.rules.subject && manifest == D).then_some(Key::Entry);
-    store.create(Key::Dropped).await?;
+    if !store.is(Wrong::AnnouncedLast) {
+        announce(store).await?;
+    }
     let read = |at: u8, key: Key| {
         let store = store.strand(at);
         async move { store.read(key).await }
@@ -223,7 +227,16 @@ pub(super) async fn delete_as_seen(store: &Store, manifest: u8, seen: Value, spa
     }
     // Only a client may leave an index without a child.
     let gone = if spare == Tags::Spare { Is::Gone } else { Is::Deleted };
-    Ok(all && matches!(store.write(key, seen, gone, 0).await?, Written::Done(_)))
+    let done = all && matches!(store.write(key, seen, gone, 0).await?, Written::Done(_));
+    if done && store.is(Wrong::AnnouncedLast) {
+        announce(store).await?;
+    }
+    Ok(done)
+}
+
+/// Until the entry is due the manifest can be put back.
+async fn announce(store: &Store) -> Steps<()> {
+    store.create_as(store.dropped(), Value::new(Is::Live, store.rules.undelete.into(), 0)).await
 }
 
 async fn take_tag(store: &Store, manifest: u8, tag: u8, found: Value) -> Steps<bool> {

@@ -1,6 +1,7 @@
-//! The collector as it is designed: condemn, wait, look again in the right order, gone.
+//! The collector stripped to the steps that decide: condemn, look, gone, at any moment and with no look before.
 //!
-//! It condemns at any moment, without a look before: what holds then holds the more for one that looks first.
+//! Whatever the whole one does (beside) is among what this one does, so what holds with this one holds with that, in far
+//! fewer states. Manifests are condemned by retention alone.
 
 use super::{
     EXPIRED,
