@@ -283,7 +283,12 @@ fn push(manifest: usize, tags: &[usize], condition: Option<Condition>, answer: &
         steps.push(act(|is| is.manifests[REFERRER], |is| is.entry = true).after(before).repeats());
     }
     let before = (1 << steps.len()) - 1;
-    steps.extend(tags.iter().map(|tag| set_tag(manifest, *tag, condition, before)));
+    let set = |tag: &usize| set_tag(manifest, *tag, condition, before);
+    if tags.len() > 1 {
+        // Until all are set, those that are may be deleted with the manifest, and then they are set once more.
+        steps.extend(tags.iter().map(|tag| set(tag).maybe().repeats()));
+    }
+    steps.extend(tags.iter().map(set));
     match answer {
         Answer::Done => Ok(vec![steps]),
         Answer::Unclear => Ok(vec![maybe_all(steps, true)]),
