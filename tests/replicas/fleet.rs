@@ -179,7 +179,7 @@ fn marina(command: &str, store: SocketAddr) -> Command {
 
 /// Demands that the command `check` finds nothing, and that all bytes are named by something that leads to them.
 pub(crate) fn check(store: SocketAddr) {
-    let output = marina("check", store).output().unwrap();
+    let output = marina("check", store).arg("--deep").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(walk(store));
