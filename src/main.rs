@@ -69,7 +69,8 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Action::Gc { dry_run, full } => on_runtime(collect(effective.config, dry_run, full)),
         Action::Retain { dry_run } => on_runtime(retain::once(effective.config, dry_run)),
         Action::History { tag } => on_runtime(undo::history(effective.config, tag)),
-        Action::Restore { what, at } => on_runtime(undo::restore(effective.config, what, at)),
+        Action::RestoreTag { what, at } => on_runtime(undo::restore_tag(effective.config, what, at)),
+        Action::Restore { manifest } => on_runtime(undo::restore_manifest(effective.config, manifest)),
         Action::Explain { subject } => on_runtime(explain(effective.config, subject)),
         Action::Health => Ok(health(effective.config.listen)),
     }

@@ -10,7 +10,7 @@ use std::{
 use marina_distribution::{
     config::Config,
     oci::{Digest, Repository, Tag},
-    registry::{Change, PageRequest, Restored, Version, on_behalf_of},
+    registry::{self, Change, PageRequest, Registry, Restored, Version, on_behalf_of},
 };
 
 use super::{open_existing_store, open_over};
@@ -34,25 +34,40 @@ pub(super) async fn history(config: Config, tag: String) -> Result<ExitCode, Box
     }
 }
 
-/// What was not there and is now.
-pub(super) async fn restore(config: Config, what: String, at: Option<SystemTime>) -> Result<ExitCode, Box<dyn Error>> {
-    let expected = "expected NAME:TAG, NAME:TAG@DIGEST or NAME@DIGEST";
+/// Makes a tag what it was.
+pub(super) async fn restore_tag(
+    config: Config,
+    what: String,
+    at: Option<SystemTime>,
+) -> Result<ExitCode, Box<dyn Error>> {
     let (name, digest) = what.rsplit_once('@').map_or((what.as_str(), None), |(name, digest)| (name, Some(digest)));
-    let (name, tag) = name.split_once(':').map_or((name, None), |(name, tag)| (name, Some(tag)));
-    let tag = tag.map(|tag| Tag::parse(tag).ok_or(expected)).transpose()?;
-    let (repository, digest) = (Repository::parse(name)?, digest.map(Digest::parse).transpose()?);
-    let registry = open_over(&config, open_existing_store(&config).await?).await?;
-    let restoring = async {
-        match (tag, digest, at) {
-            (Some(tag), None, None) => Ok(registry.restore_tag(&repository, &tag, Version::Before).await?),
-            (Some(tag), None, Some(at)) => Ok(registry.restore_tag(&repository, &tag, Version::At(at)).await?),
-            (Some(tag), Some(digest), None) => {
-                Ok(registry.restore_tag(&repository, &tag, Version::Digest(digest)).await?)
-            }
-            (None, Some(digest), None) => Ok(registry.restore_manifest(&repository, &digest).await?),
-            (None, None, _) | (_, Some(_), Some(_)) => Err::<_, Box<dyn Error>>(expected.into()),
-        }
+    let (name, tag) = name.split_once(':').ok_or("expected NAME:TAG or NAME:TAG@DIGEST")?;
+    let (repository, tag) = (Repository::parse(name)?, Tag::parse(tag).ok_or("expected NAME:TAG or NAME:TAG@DIGEST")?);
+    let version = match (digest.map(Digest::parse).transpose()?, at) {
+        (None, None) => Version::Before,
+        (None, Some(at)) => Version::At(at),
+        (Some(digest), None) => Version::Digest(digest),
+        (Some(_), Some(_)) => return Err("expected a digest or --at, and not both".into()),
     };
+    let registry = open_over(&config, open_existing_store(&config).await?).await?;
+    restored(&registry, &repository, registry.restore_tag(&repository, &tag, version)).await
+}
+
+/// Puts a manifest back that was deleted, with its tags.
+pub(super) async fn restore_manifest(config: Config, manifest: String) -> Result<ExitCode, Box<dyn Error>> {
+    let expected = "expected NAME@DIGEST; for a tag there is `tags restore`";
+    let (name, digest) = manifest.rsplit_once('@').filter(|(name, _)| !name.contains(':')).ok_or(expected)?;
+    let (repository, digest) = (Repository::parse(name)?, Digest::parse(digest)?);
+    let registry = open_over(&config, open_existing_store(&config).await?).await?;
+    restored(&registry, &repository, registry.restore_manifest(&repository, &digest)).await
+}
+
+/// Says what was not there and is now.
+async fn restored(
+    registry: &Registry,
+    repository: &Repository,
+    restoring: impl Future<Output = registry::Result<Restored>>,
+) -> Result<ExitCode, Box<dyn Error>> {
     let Restored { digest, manifests, tags } = on_behalf_of(Some("restore".into()), restoring).await?;
     registry.settle().await;
     let mut out = io::stdout();

@@ -46,8 +46,10 @@ pub enum Action {
     Explain { subject: String },
     /// Say what a tag was, and since when.
     History { tag: String },
-    /// Put back what was deleted, or what a tag was.
-    Restore { what: String, at: Option<SystemTime> },
+    /// Make a tag what it was.
+    RestoreTag { what: String, at: Option<SystemTime> },
+    /// Put a manifest back that was deleted.
+    Restore { manifest: String },
     /// Ask the running server whether it is ready.
     Health,
     /// Print the configuration.
@@ -83,30 +85,20 @@ impl Invocation {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
         let matches = command().try_get_matches_from(arguments)?;
-        let (action, matches) = match matches.subcommand() {
-            Some(("check", matches)) => (Action::Check(Checking::of(matches)), matches),
-            Some(("doctor", matches)) => {
-                (Action::Doctor { install_lifecycle: matches.get_flag(INSTALL_LIFECYCLE) }, matches)
-            }
-            Some(("gc", matches)) => {
-                (Action::Gc { dry_run: matches.get_flag(DRY_RUN), full: matches.get_flag(FULL) }, matches)
-            }
-            Some(("retain", matches)) => (Action::Retain { dry_run: matches.get_flag(DRY_RUN) }, matches),
-            Some(("explain", matches)) => {
-                let subject = matches.get_one::<String>(SUBJECT).cloned().unwrap_or_default();
-                (Action::Explain { subject }, matches)
-            }
-            Some(("history", matches)) => {
-                (Action::History { tag: matches.get_one(SUBJECT).cloned().unwrap_or_default() }, matches)
-            }
-            Some(("restore", matches)) => {
-                let what = matches.get_one::<String>(SUBJECT).cloned().unwrap_or_default();
-                (Action::Restore { what, at: matches.get_one(AT).copied() }, matches)
-            }
-            Some(("health", matches)) => (Action::Health, matches),
-            Some(("config", matches)) => (Action::Config, matches),
-            Some((_, matches)) => (Action::Serve, matches),
-            None => (Action::Serve, &matches),
+        let (words, matches) = words(&matches);
+        let subject = || matches.get_one::<String>(SUBJECT).cloned().unwrap_or_default();
+        let action = match words.as_slice() {
+            ["check"] => Action::Check(Checking::of(matches)),
+            ["doctor"] => Action::Doctor { install_lifecycle: matches.get_flag(INSTALL_LIFECYCLE) },
+            ["gc"] => Action::Gc { dry_run: matches.get_flag(DRY_RUN), full: matches.get_flag(FULL) },
+            ["retain"] => Action::Retain { dry_run: matches.get_flag(DRY_RUN) },
+            ["explain"] => Action::Explain { subject: subject() },
+            ["tags", "history"] => Action::History { tag: subject() },
+            ["tags", "restore"] => Action::RestoreTag { what: subject(), at: matches.get_one(AT).copied() },
+            ["restore"] => Action::Restore { manifest: subject() },
+            ["health"] => Action::Health,
+            ["config"] => Action::Config,
+            _ => Action::Serve,
         };
         let flags = flags(matches);
         let (environment, named) = sources::environment(variables)?;
@@ -133,6 +125,16 @@ impl Checking {
     }
 }
 
+/// The words of a command, and what was given to it.
+fn words(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
+    let (mut words, mut matches) = (Vec::new(), matches);
+    while let Some((word, below)) = matches.subcommand() {
+        words.push(word);
+        matches = below;
+    }
+    (words, matches)
+}
+
 fn command() -> Command {
     let about = [
         ("serve", "Run the registry (the default)"),
@@ -144,11 +146,8 @@ fn command() -> Command {
             "explain",
             "Say who refers to something and what keeps it: exits with 0 if something does, 1 if not, 2 if it failed",
         ),
-        ("history", "Say what a tag was, since when and by whom, the latest change first"),
-        (
-            "restore",
-            "Put back what was deleted, with what it names, or what a tag was: exits with 0 if it is there, 2 if not",
-        ),
+        ("tags", "Say what a tag was, or make it that again"),
+        ("restore", "Put a manifest back that was deleted, with what it names, its referrers and its tags"),
         ("health", "Ask the server that runs at --listen whether it is ready: exits with 0 if so, else 1"),
         ("config", "Print the configuration as a file, and where each value came from"),
     ];
@@ -166,13 +165,9 @@ fn command() -> Command {
             let help = "What: DIGEST, NAME:TAG or NAME@DIGEST";
             explain.arg(Arg::new(SUBJECT).value_name("WHAT").required(true).help(help))
         })
-        .mut_subcommand("history", |history| {
-            history.arg(Arg::new(SUBJECT).value_name("TAG").required(true).help("Of what: NAME:TAG"))
-        })
+        .mut_subcommand("tags", |tags| tags.subcommand_required(true).subcommands(what_to_do_with_tags()))
         .mut_subcommand("restore", |restore| {
-            let help =
-                "NAME:TAG, what it was before or --at a time; NAME:TAG@DIGEST; NAME@DIGEST, with the tags it had";
-            restore.arg(Arg::new(SUBJECT).value_name("WHAT").required(true).help(help)).arg(at())
+            restore.arg(Arg::new(SUBJECT).value_name("MANIFEST").required(true).help("Which: NAME@DIGEST"))
         })
         .next_help_heading("Settings")
         .args(SETTINGS.iter().copied().map(flag))
@@ -215,6 +210,21 @@ fn ways_to_check() -> [Arg; 6] {
         .requires(DEEP),
         option(AFTER, "KEY", "Go on where an earlier check was stopped"),
         flag(JSON, "Print one line of JSON for each finding, each thing done, and the summary"),
+    ]
+}
+
+fn what_to_do_with_tags() -> [Command; 2] {
+    let of = |help| Arg::new(SUBJECT).value_name("TAG").required(true).help(help);
+    [
+        Command::new("history")
+            .about("Say what a tag was, since when and by whom, the latest change first")
+            .arg(of("Which: NAME:TAG")),
+        Command::new("restore")
+            .about(
+                "Make a tag what it was before, or --at a time, or what a digest says, and put that back if it is gone",
+            )
+            .arg(of("Which: NAME:TAG or NAME:TAG@DIGEST"))
+            .arg(at()),
     ]
 }
 

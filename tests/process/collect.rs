@@ -162,10 +162,11 @@ fn restore_puts_back_what_was_deleted_and_says_what_it_did() {
     let (manifest, _) = push(&server, "t", b"layer");
     delete(&server, &manifest);
     assert_eq!(server.send("GET", "/v2/a/manifests/t", "", b"").status, 404);
-    let restore = |what: &str| {
+    let marina = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_marina-distribution"));
-        command.args(["restore", what, "--data-dir"]).arg(data).output().unwrap()
+        command.args(words).arg("--data-dir").arg(data).output().unwrap()
     };
+    let restore = |tag: &str| marina(&["tags", "restore", tag]);
     let done = restore(&format!("a:t@{manifest}"));
     let said = String::from_utf8(done.stdout).unwrap();
     assert_eq!(said, format!("1 manifests put back\na:t points to {manifest}\n"));
@@ -173,10 +174,7 @@ fn restore_puts_back_what_was_deleted_and_says_what_it_did() {
     assert_eq!(server.send("GET", "/v2/a/manifests/t", "", b"").status, 200);
 
     let (next, _) = push(&server, "t", b"another");
-    let history = |what: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_marina-distribution"));
-        command.args(["history", what, "--data-dir"]).arg(data).output().unwrap()
-    };
+    let history = |tag: &str| marina(&["tags", "history", tag]);
     let told = String::from_utf8(history("a:t").stdout).unwrap();
     let told: Vec<_> = told.lines().map(|line| line.split_once(' ').unwrap().1).collect();
     let expected = [
@@ -192,8 +190,22 @@ fn restore_puts_back_what_was_deleted_and_says_what_it_did() {
     assert_eq!(history("a:never").status.code(), Some(2));
     assert_eq!(history("a").status.code(), Some(2));
 
-    let never = restore(&format!("a@{}", Digest::of(Algorithm::Sha256, b"never")));
+    delete(&server, &manifest);
+    let whole = marina(&["restore", &format!("a@{manifest}")]);
+    assert_eq!(String::from_utf8(whole.stdout).unwrap(), said, "with the tag that it had");
+
+    let never = marina(&["restore", &format!("a@{}", Digest::of(Algorithm::Sha256, b"never"))]);
     assert_eq!(never.status.code(), Some(2));
     assert!(String::from_utf8(never.stderr).unwrap().contains("neither in a nor among what can be put back"));
-    assert_eq!(restore("a").status.code(), Some(2));
+    for wrong in [
+        &["tags", "restore", "a"][..],
+        &["tags", "restore", &format!("a:t@{manifest}"), "--at", "2026-01-31T12:00:00Z"],
+        &["tags"],
+        &["restore", "a:t"],
+        &["restore", &format!("a:t@{manifest}")],
+    ] {
+        let told = marina(wrong);
+        assert_eq!(told.status.code(), Some(2), "{wrong:?}");
+        assert!(!told.stderr.is_empty(), "{wrong:?}");
+    }
 }

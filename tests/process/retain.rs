@@ -66,7 +66,8 @@ fn a_dry_run_says_what_a_walk_then_deletes_and_changes_nothing_and_a_deleted_tag
     assert_eq!(run(data, &["--once"]), dry.replace("Nothing was changed.\n", ""));
     let listed = tags(&server);
     assert!(!listed.contains("1.0.0") && listed.contains("1.0.1") && listed.contains("other"), "{listed}");
-    let restored = Command::new(REGISTRY).args(["restore", "a:1.0.0", "--data-dir"]).arg(data).output().unwrap();
+    let restored =
+        Command::new(REGISTRY).args(["tags", "restore", "a:1.0.0", "--data-dir"]).arg(data).output().unwrap();
     assert_eq!(restored.status.code(), Some(0));
     assert!(tags(&server).contains("1.0.0"));
     server.kill();
