@@ -15,6 +15,8 @@ pub(crate) struct State {
     /// A tag was set by a push that another one overtook: they are one step, and this is between them.
     overtaken: Option<usize>,
     held: [[bool; 5]; REPOSITORIES],
+    /// A client deleted it, and nobody brought it back.
+    given_up: [[bool; 5]; REPOSITORIES],
     catalog: bool,
     session: Session,
 }
@@ -69,11 +71,11 @@ impl State {
         self.session.end == End::Open
     }
 
-    /// It is open, or was finished and what that published is not held: then it can be finished again.
+    /// It is open, or was finished and what that published was never held: then it can be finished again.
     fn goes_on(&self) -> bool {
         match self.session.end {
             End::Open => true,
-            End::Finished(blob) => !self.held[0][blob],
+            End::Finished(blob) => !self.held[0][blob] && !self.given_up[0][blob],
             End::Cancelled => false,
         }
     }
@@ -162,7 +164,11 @@ fn about_blobs(request: Request, answer: &Answer) -> Result<Vec<Steps>, String> 
             one(vec![look(move |is| !is.held[repository][blob])])
         }
         (DeleteBlob { repository, blob }, Answer::Done | Answer::Unclear) => {
-            let gone = act(move |is| is.held[repository][blob], move |is| is.held[repository][blob] = false);
+            let give_up = move |is: &mut State| {
+                is.held[repository][blob] = false;
+                is.given_up[repository][blob] = true;
+            };
+            let gone = act(move |is| is.held[repository][blob], give_up);
             one(maybe_all(vec![gone], unclear))
         }
         (Mount(blob), Answer::Done | Answer::Unclear) => {
@@ -194,7 +200,11 @@ fn about_the_session(request: Request, answer: &Answer) -> Result<Vec<Steps>, St
         (Append(chunk), &Answer::OutOfOrder(received)) => {
             one(vec![look(move |is| is.is_open() && is.received() == received && received != CHUNKS[chunk].0)])
         }
-        (Status, &Answer::Received(received)) => one(vec![look(move |is| is.goes_on() && is.received() == received)]),
+        (Status, &Answer::Received(received)) => {
+            // A chunk that came just before the end may be written down after it.
+            let says = move |is: &State| is.goes_on() && (is.received() == received || !is.is_open());
+            one(vec![look(says)])
+        }
         (Status, Answer::Absent) => one(vec![look(|is| !is.goes_on())]),
         (Append(_) | Cancel, Answer::Absent) => one(vec![look(|is| !is.is_open())]),
         (Cancel, Answer::Done | Answer::Unclear) => {
@@ -230,7 +240,11 @@ fn maybe_all(steps: Steps, unclear: bool) -> Steps {
 }
 
 fn hold(repository: usize, blob: usize) -> Step<State> {
-    act(|_| true, move |is| is.held[repository][blob] = true)
+    let hold = move |is: &mut State| {
+        is.held[repository][blob] = true;
+        is.given_up[repository][blob] = false;
+    };
+    act(|_| true, hold)
 }
 
 /// Ends the session, unless somebody has.
