@@ -1,6 +1,6 @@
 //! Verifies the invariants of [`super`] on a store, by reading alone. A manifest's bytes are hashed. A blob's are verified
 //! by place and size; a deep check reads and hashes them too, some at a time and at a bounded rate, and looks for what nothing
-//! leads to ([`strays`]).
+//! leads to (`strays`).
 //!
 //! Every key is visited once, page by page; nothing is held that grows with the store. Each register answers for what it
 //! relies on, so what is wrong is named once, at the key that should not be as it is.
