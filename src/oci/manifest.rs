@@ -155,6 +155,7 @@ struct Outline {
     config: Option<IgnoredAny>,
     layers: Option<IgnoredAny>,
     manifests: Option<IgnoredAny>,
+    blobs: Option<IgnoredAny>,
     fs_layers: Option<IgnoredAny>,
 }
 
@@ -177,15 +178,16 @@ impl Outline {
     }
 
     /// A text that is one type to us and another to the client that pulls it could show them different content
-    /// (CVE-2021-41190).
+    /// (CVE-2021-41190). So no two types name different things in one text: the collector relies on that.
     fn refuse_fields_of_other_types(&self, kind: ManifestType) -> Result<(), ManifestError> {
         let config = ("config", &self.config);
         let layers = ("layers", &self.layers);
         let manifests = ("manifests", &self.manifests);
+        let blobs = ("blobs", &self.blobs);
         let schema_1 = ("fsLayers", &self.fs_layers);
         let others: &[_] = match kind {
             ManifestType::Image | ManifestType::DockerImage => &[manifests, schema_1],
-            ManifestType::Index | ManifestType::DockerIndex => &[config, layers, schema_1],
+            ManifestType::Index | ManifestType::DockerIndex => &[config, layers, blobs, schema_1],
             ManifestType::Artifact | ManifestType::OrasArtifact => &[config, layers, manifests, schema_1],
         };
         match others.iter().find(|(_, value)| value.is_some()) {

@@ -197,7 +197,7 @@ fn an_index_has_a_list_that_may_be_empty() {
 fn what_could_be_read_as_another_type_is_refused() {
     for (media_types, manifest, fields) in [
         ([IMAGE, DOCKER_IMAGE], image(), &["manifests", "fsLayers"][..]),
-        ([INDEX, DOCKER_INDEX], index(), &["config", "layers", "fsLayers"]),
+        ([INDEX, DOCKER_INDEX], index(), &["config", "layers", "blobs", "fsLayers"]),
         ([ARTIFACT, ORAS_ARTIFACT], artifact(), &["config", "layers", "manifests", "fsLayers"]),
     ] {
         for media_type in media_types {
@@ -213,6 +213,8 @@ fn what_could_be_read_as_another_type_is_refused() {
         }
     }
     assert!(parse("", &with(image(), index())).is_err());
+    let either = with(artifact(), json!({"schemaVersion": 2, "manifests": null}));
+    assert!(parse(ARTIFACT, &either).is_ok() && parse(INDEX, &either).is_err());
 }
 
 // TYPE-7
