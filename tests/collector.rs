@@ -412,3 +412,78 @@ async fn what_was_deleted_cannot_be_put_back_when_its_time_is_over() {
     let unknown = Digest::of(Algorithm::Sha256, b"never");
     assert!(matches!(world.registry.restore_manifest(&repo("a"), &unknown).await, Err(Error::NotRestorable(_))));
 }
+
+/// A single flipped bit: the `/` of a data key becomes `?`.
+async fn flip(world: &World, key: &str) {
+    let key = Key::parse(key).unwrap();
+    let found = world.store.read(&key).await.unwrap().unwrap();
+    let bytes = String::from_utf8(found.bytes.to_vec()).unwrap().replace("data/", "data?");
+    world.store.delete(&key).await.unwrap();
+    world.store.put(&key, bytes.into(), Condition::Create).await.unwrap();
+}
+
+fn record_key(digest: &Digest) -> String {
+    let hex = digest.hex();
+    format!("blobs/sha256/{}/{hex}/_", hex.get(..2).unwrap())
+}
+
+async fn rounds_unchecked(world: &World, hours: u64) {
+    for _ in 0..hours {
+        world.forward(1);
+        world.registry.settle().await;
+        world.collector.round().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_says_no_place_of_bytes_keeps_no_other_waiting() {
+    let world = World::with(Settings { undelete: Duration::ZERO, ..Settings::default() }).await;
+    let mut images = Vec::new();
+    let rotten = world.upload("a", b"rotten").await;
+    images.push(world.push("a", "r", b"rotten").await.unwrap());
+    let garbage = world.upload("a", b"garbage").await;
+    images.push(world.push("a", "g", b"garbage").await.unwrap());
+    world.hours(30).await;
+    flip(&world, &record_key(&rotten)).await;
+    for image in &images {
+        world.registry.delete_manifest(&repo("a"), image).await.unwrap();
+    }
+    rounds_unchecked(&world, 24 * 10).await;
+    let left = world.keys().await;
+    assert!(!left.contains(&record_key(&garbage)), "garbage still recorded: {left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_whose_record_is_damaged_keep_no_others_waiting() {
+    let world = World::new().await;
+    let rotten = world.upload("a", b"rotten").await;
+    world.push("a", "r", b"rotten").await.unwrap();
+    world.hours(30).await;
+    let key = Key::parse(record_key(&rotten)).unwrap();
+    world.store.delete(&key).await.unwrap();
+    world.store.put(&key, Bytes::from_static(b"{"), Condition::Create).await.unwrap();
+    let other = Digest::of(Algorithm::Sha256, b"other");
+    let session = "0a000000-0000-8000-8000-000000000001-01900000-0000-4000-8000-000000000001";
+    let stray = format!("data/01/{session}");
+    world.store.put(&Key::parse(stray.clone()).unwrap(), Bytes::from_static(b"x"), Condition::Create).await.unwrap();
+    for (n, digest) in [(1, rotten), (2, other)] {
+        let entry = format!(r#"{{"at":0,"bytes":[["{digest}","{stray}"]]}}"#);
+        let key = Key::parse(format!("gc/bytes/01900000-0000-7000-8000-00000000000{n}")).unwrap();
+        world.store.put(&key, entry.into(), Condition::Create).await.unwrap();
+    }
+    rounds_unchecked(&world, 24 * 5).await;
+    let left = world.keys().await;
+    assert!(!left.contains(&stray), "the second entry was kept waiting by the first: {left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_reference_in_flight_keeps_its_blob_and_no_other() {
+    let world = World::new().await;
+    let one = world.upload("a", b"one").await;
+    let two = world.upload("a", b"two").await;
+    let hex = one.hex();
+    let key = format!("pending/sha256/{}/{hex}.01900000-0000-7000-8000-000000000001", hex.get(..2).unwrap());
+    world.store.put(&Key::parse(key).unwrap(), Bytes::from_static(b"{"), Condition::Create).await.unwrap();
+    rounds_unchecked(&world, 24 * 10).await;
+    assert!(!world.holds("a", &two).await, "what has nothing to do with it is kept for ever");
+}

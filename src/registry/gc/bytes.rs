@@ -62,7 +62,8 @@ impl Collector {
                 spent.push(key.clone());
             } else {
                 let Some(entry) = self.read_entry::<Bytes>(key).await? else { continue };
-                let left = self.delete_if_unnamed(key, entry, told).await?;
+                let left = self.delete_if_unnamed(key, entry, told).await;
+                let Some(left) = go_on(left.map(Some), key)? else { continue };
                 candidates.extend(left.bytes.iter().map(|(digest, _)| *digest));
                 named.push(left);
             }
@@ -89,7 +90,7 @@ impl Collector {
         for BytesEntry { entry, bytes } in named {
             let mut is_settled = true;
             for (digest, data) in bytes.iter().filter(|(_, data)| !gone.contains(data)) {
-                is_settled &= self.settle(digest, data).await?;
+                is_settled &= go_on(self.settle(digest, data).await, digest)?;
             }
             // If not, the entry stays for the next round.
             spent.extend(is_settled.then_some(entry));
@@ -170,6 +171,8 @@ impl Collector {
 
     async fn look_at_record(&self, digest: &Digest) -> Result<(Seen<Record>, Need)> {
         let seen = layout::record(digest).read(self.store()).await?;
+        // One that says no place of bytes is damaged too.
+        seen.told().as_ref().map(Record::data).transpose()?;
         let need =
             if seen.present().is_some() || seen.is_quarantined() { self.need_of(digest).await? } else { Need::None };
         Ok((seen, need))

@@ -14,6 +14,7 @@ use crate::{
     oci::{AnyDigest, Digest, Manifest, Repository},
     registry::{
         Error, PARALLEL, Result,
+        expire::go_on,
         layout::{self, Named},
         nonce,
         pages::Pages,
@@ -134,9 +135,13 @@ impl Collector {
         let is_some = entries.len() > IN_FLIGHT;
         for entry in entries {
             let of = InFlight { manifest: None, until: layout::due(&entry.key) };
-            let entry: Option<PendingBlob> =
-                if is_some { None } else { pending::read(self.store(), &entry.key).await? };
-            if is_some || entry.is_some_and(|entry| entry.repository == *repository) {
+            if is_some {
+                return Ok(Some(of));
+            }
+            // A damaged one is of this blob, and may be of this repository.
+            let read = pending::read::<PendingBlob>(self.store(), &entry.key).await;
+            let is_here = |read: Option<PendingBlob>| read.is_some_and(|read| read.repository == *repository);
+            if go_on(read.map(Some).map_err(Error::from), &entry.key)?.is_none_or(is_here) {
                 return Ok(Some(of));
             }
         }
