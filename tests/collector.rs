@@ -487,3 +487,24 @@ async fn a_damaged_reference_in_flight_keeps_its_blob_and_no_other() {
     rounds_unchecked(&world, 24 * 10).await;
     assert!(!world.holds("a", &two).await, "what has nothing to do with it is kept for ever");
 }
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_somebody_may_be_about_to_publish_stay_until_he_was_shut_out() {
+    let world = World::new().await;
+    let digest = Digest::of(Algorithm::Sha256, b"large");
+    let data = "data/01/0a000000-0000-8000-8000-000000000001-01900000-0000-4000-8000-000000000001";
+    let hex = digest.hex();
+    // Due in two days.
+    let pending = format!("pending/sha256/{}/{hex}.01a32300-0000-7000-8000-000000000001", &hex[..2]);
+    let entry = format!(r#"{{"at":0,"repository":"a","digest":"{digest}","data":"{data}"}}"#);
+    let bytes = format!(r#"{{"at":0,"bytes":[["{digest}","{data}"]]}}"#);
+    let queued = "gc/bytes/01900000-0000-7000-8000-000000000001".to_owned();
+    for (key, text) in [(data.to_owned(), "large".to_owned()), (pending, entry), (queued, bytes)] {
+        world.store.put(&Key::parse(key).unwrap(), text.into(), Condition::Create).await.unwrap();
+    }
+    rounds_unchecked(&world, 24).await;
+    assert!(world.keys().await.iter().any(|key| key == data), "a finisher who stalled would publish nothing");
+    rounds_unchecked(&world, 24 * 5).await;
+    let left = world.keys().await;
+    assert!(!left.iter().any(|key| key == data || key.starts_with("gc/bytes/")), "{left:?}");
+}

@@ -247,7 +247,7 @@ impl Registry {
         loop {
             let data = source.data_key();
             // Protects the fresh blob for the grace period, and leads the collector to bytes that are never published.
-            self.announce(repository, digest, Some((&data, source))).await?;
+            self.announce(repository, digest, Some(&data)).await?;
             source.own(self).await?;
             if let Some(record) = self.settle_record(digest, size, recorded, source, &data, &deadline).await? {
                 deadline.check()?;
@@ -313,18 +313,12 @@ impl Registry {
     }
 
     /// Writes a reference in flight.
-    pub(crate) async fn announce(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        bytes: Option<(&Key, &Source)>,
-    ) -> Result<Key> {
+    pub(crate) async fn announce(&self, repository: &Repository, digest: &Digest, data: Option<&Key>) -> Result<Key> {
         let entry = PendingBlob {
             at: self.now(),
             repository: repository.clone(),
             digest: *digest,
-            data: bytes.map(|(data, _)| data.as_str().to_owned()),
-            session: bytes.and_then(|(_, source)| source.session()).map(|id| id.to_string()),
+            data: data.map(|data| data.as_str().to_owned()),
         };
         Ok(entry.put(self.store(), self.settings.grace.as_secs()).await?)
     }

@@ -98,7 +98,7 @@ impl Registry {
                 }
             }
         };
-        if !self.drop_session_bytes(id, &read.journal, digest).await? {
+        if !self.drop_session_bytes(&read.journal, digest).await? {
             return Ok(false);
         }
         let mut pages = Pages::new(&layout::session(id));
@@ -122,18 +122,12 @@ impl Registry {
     }
 
     /// `false`: a finisher may still be about to publish them; not yet.
-    async fn drop_session_bytes(&self, id: SessionId, journal: &Journal, digest: Option<Digest>) -> Result<bool> {
+    async fn drop_session_bytes(&self, journal: &Journal, digest: Option<Digest>) -> Result<bool> {
         let Some(upload) = &journal.upload else { return Ok(true) };
         if let Some(digest) = digest {
             // Who owned the end wrote a reference in flight before that, and may publish until it has been fenced.
-            let mut pages = Pages::new(&layout::pending_blobs(&digest));
-            while let Some(keys) = pages.next(self.store()).await? {
-                for key in keys {
-                    let entry: Option<PendingBlob> = pending::read(self.store(), &key).await?;
-                    if entry.is_some_and(|entry| entry.of_session(id)) {
-                        return Ok(false);
-                    }
-                }
+            if pending::brings(self.store(), &digest, &upload.key).await? {
+                return Ok(false);
             }
         }
         // From here on nobody completes them. A finisher that was stopped just before may have done so.

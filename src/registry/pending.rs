@@ -3,10 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{layout, nonce::timed_id, once};
+use super::{layout, nonce::timed_id, once, pages::Pages};
 use crate::{
     oci::{AnyDigest, Digest, Repository, Tag},
-    registry::session::SessionId,
     store::{Error, ErrorKind, Key, Result, Store},
 };
 
@@ -20,8 +19,6 @@ pub(crate) struct PendingBlob {
     /// The bytes that come with it, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) session: Option<String>,
 }
 
 /// A manifest push in flight: all that it may publish, and all that it relies on.
@@ -69,10 +66,6 @@ impl PendingBlob {
         self.data.clone().and_then(Key::parse)
     }
 
-    pub(crate) fn of_session(&self, id: SessionId) -> bool {
-        self.session.as_deref() == Some(&id.to_string())
-    }
-
     /// `grace`: how many seconds it protects what it names, if nobody removes it before.
     pub(crate) async fn put(&self, store: &dyn Store, grace: u64) -> Result<Key> {
         put(store, layout::pending_blob(&self.digest, timed_id(self.at.saturating_add(grace))), self).await
@@ -97,6 +90,20 @@ pub(crate) async fn read<T: for<'de> Deserialize<'de>>(store: &dyn Store, key: &
     let Some(found) = store.read(key).await? else { return Ok(None) };
     let entry = serde_json::from_slice(&found.bytes);
     entry.map(Some).map_err(|error| Error::new(ErrorKind::Corrupt, format!("{key} cannot be read")).with_source(error))
+}
+
+/// Whether a reference in flight says that these bytes may be published as that digest.
+pub(crate) async fn brings(store: &dyn Store, digest: &Digest, data: &Key) -> Result<bool> {
+    let mut pages = Pages::new(&layout::pending_blobs(digest));
+    while let Some(keys) = pages.next(store).await? {
+        for key in keys {
+            let entry: Option<PendingBlob> = read(store, &key).await?;
+            if entry.is_some_and(|entry| entry.data.as_deref() == Some(data.as_str())) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Creates an entry under a name of its own.

@@ -43,6 +43,16 @@ struct BytesEntry {
     bytes: Vec<(Digest, Key)>,
 }
 
+/// What became of bytes that an entry names.
+enum Fate {
+    /// Nothing named them.
+    Deleted,
+    /// Their record is live: whoever condemned it before cannot take it any more.
+    Recorded,
+    /// The record may go yet, or may come yet.
+    Open,
+}
+
 /// How taking one ended.
 enum Taken {
     Gone { digest: Digest, data: Key, size: u64, tombstone: (String, Nonce) },
@@ -62,7 +72,7 @@ impl Collector {
                 spent.push(key.clone());
             } else {
                 let Some(entry) = self.read_entry::<Bytes>(key).await? else { continue };
-                let left = self.delete_if_unnamed(key, entry, told).await;
+                let left = self.delete_unnamed(key, entry, told).await;
                 let Some(left) = go_on(left.map(Some), key)? else { continue };
                 candidates.extend(left.bytes.iter().map(|(digest, _)| *digest));
                 named.push(left);
@@ -90,7 +100,8 @@ impl Collector {
         for BytesEntry { entry, bytes } in named {
             let mut is_settled = true;
             for (digest, data) in bytes.iter().filter(|(_, data)| !gone.contains(data)) {
-                is_settled &= go_on(self.settle(digest, data).await, digest)?;
+                let fate = go_on(self.delete_unless_named(digest, data).await.map(Some), digest)?;
+                is_settled &= matches!(fate, Some(Fate::Deleted | Fate::Recorded));
             }
             // If not, the entry stays for the next round.
             spent.extend(is_settled.then_some(entry));
@@ -103,13 +114,12 @@ impl Collector {
         self.consume(&spent).await
     }
 
-    /// Deletes those of the bytes in an entry that their record does not name: somebody stopped before he had. Returns the
-    /// others.
-    async fn delete_if_unnamed(&self, key: &Key, entry: Bytes, told: &mut Told<'_>) -> Result<BytesEntry> {
+    /// Deletes those of the bytes in an entry that nothing names: somebody stopped before he had. Returns the others.
+    async fn delete_unnamed(&self, key: &Key, entry: Bytes, told: &mut Told<'_>) -> Result<BytesEntry> {
         let mut left = BytesEntry { entry: key.clone(), bytes: Vec::new() };
         for (digest, data) in entry.bytes {
             let data = data_key(&data)?;
-            if self.delete_unnamed(&digest, &data).await? {
+            if let Fate::Deleted = self.delete_unless_named(&digest, &data).await? {
                 told.tell(Event::StrayTaken { data });
             } else {
                 left.bytes.push((digest, data));
@@ -231,30 +241,28 @@ impl Collector {
         }
     }
 
-    /// Whether no entry need name these bytes any more: their record is live, so that nobody who condemned it before can
-    /// take it; or nothing names them, and they were deleted. Condemned it may be taken at any moment by another collector,
-    /// who may die before he deletes them.
-    async fn settle(&self, digest: &Digest, data: &Key) -> Result<bool> {
-        let seen = layout::record(digest).read(self.store()).await?;
-        if blob::bytes_of(&seen)?.as_ref() == Some(data) {
-            return Ok(seen.live().is_some());
-        }
-        self.delete_unnamed(digest, data).await
-    }
-
-    /// Deletes bytes that their record does not name any more. `false`: it does.
-    async fn delete_unnamed(&self, digest: &Digest, data: &Key) -> Result<bool> {
+    /// Deletes bytes, unless their record names them or may come to name them. Condemned it may be taken at any moment by
+    /// another collector, who may die before he deletes them.
+    async fn delete_unless_named(&self, digest: &Digest, data: &Key) -> Result<Fate> {
         let register = layout::record(digest);
-        let names = |seen: Seen<Record>| Ok::<_, Error>(blob::bytes_of(&seen)?.as_ref() == Some(data));
-        if names(register.read(self.store()).await?)? {
-            return Ok(false);
+        let named = |seen: Seen<Record>| {
+            let is_named = blob::bytes_of(&seen)?.as_ref() == Some(data);
+            let fate = if seen.live().is_some() { Fate::Recorded } else { Fate::Open };
+            Ok::<_, Error>(is_named.then_some(fate))
+        };
+        if let Some(fate) = named(register.read(self.store()).await?)? {
+            return Ok(fate);
         }
         self.end_session_of(data, digest).await?;
-        if names(register.read(self.store()).await?)? {
-            return Ok(false);
+        // Who owned that end before says so by a reference in flight until he has published them, or was shut out.
+        if pending::brings(self.store(), digest, data).await? {
+            return Ok(Fate::Open);
+        }
+        if let Some(fate) = named(register.read(self.store()).await?)? {
+            return Ok(fate);
         }
         self.store().delete(data).await?;
-        Ok(true)
+        Ok(Fate::Deleted)
     }
 
     /// A finisher that stalled may not publish the bytes again.

@@ -75,14 +75,6 @@ impl Source {
         }
     }
 
-    /// The session whose end decides over these bytes.
-    pub(crate) fn session(&self) -> Option<SessionId> {
-        match self {
-            Self::Attempt(_) => None,
-            Self::Session(source) => Some(source.end.id),
-        }
-    }
-
     /// Takes the right to publish these bytes. After the reference in flight, never before nor beside it: an expiry takes
     /// the end first and looks for references then, so one of the two sees the other.
     pub(crate) async fn own(&mut self, registry: &Registry) -> Result<()> {

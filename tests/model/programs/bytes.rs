@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use super::{EXPIRED, FINISHED};
+use super::{EXPIRED, FINISHED, expiry::brings};
 use crate::{
     process::{Next, Outcome, Steps, Store, Written, Wrong},
     world::{Call, Is, Key, List, Queue, Value, bytes_of, each, session_of},
@@ -13,6 +13,14 @@ enum Need {
     None,
     InFlight,
     Held,
+}
+
+/// What became of bytes that an entry names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Deleted,
+    Recorded,
+    Open,
 }
 
 #[derive(Default)]
@@ -41,7 +49,7 @@ pub(super) async fn batch(store: &Store, blob: u8, queue: Queue) -> Steps<Next> 
                 is_candidate = true;
                 spent.push(entry);
             }
-            _ if delete_unnamed(&reading, blob, found.body() - 1).await? => spent.push(entry),
+            _ if delete_unless_named(&reading, blob, found.body() - 1).await? == Fate::Deleted => spent.push(entry),
             _ => {
                 is_candidate = true;
                 named.push((entry, found.body() - 1));
@@ -64,7 +72,10 @@ pub(super) async fn batch(store: &Store, blob: u8, queue: Queue) -> Steps<Next> 
         }
     }
     for (entry, data) in named {
-        if taken == Some(data) || store.is(Wrong::Unsettled) || is_settled(&settling, blob, data).await? {
+        let is_settled = taken == Some(data)
+            || store.is(Wrong::Unsettled)
+            || delete_unless_named(&settling, blob, data).await? != Fate::Open;
+        if is_settled {
             spent.push(entry);
         }
     }
@@ -152,25 +163,24 @@ async fn need_of(store: &Store, blob: u8) -> Need {
     }
 }
 
-/// Whether an entry need not name these bytes any more: their record is live, so that nobody can take it who condemned it
-/// before; or they are gone.
-async fn is_settled(store: &Store, blob: u8, data: u8) -> Steps<bool> {
-    let now = store.read(Key::Record(blob)).await;
-    if now.is_present() && now.body() == data { Ok(now.is_live()) } else { delete_unnamed(store, blob, data).await }
-}
-
-/// Deletes bytes that their record does not name any more. `false`: it does.
-async fn delete_unnamed(store: &Store, blob: u8, data: u8) -> Steps<bool> {
-    let names = |record: Value| record.is_present() && record.body() == data;
-    if names(store.look(Key::Record(blob)).await) {
-        return Ok(false);
+/// Deletes bytes, unless their record names them or may come to name them.
+async fn delete_unless_named(store: &Store, blob: u8, data: u8) -> Steps<Fate> {
+    let named = |record: Value| {
+        let fate = if record.is_live() { Fate::Recorded } else { Fate::Open };
+        (record.is_present() && record.body() == data).then_some(fate)
+    };
+    if let Some(fate) = named(store.look(Key::Record(blob)).await) {
+        return Ok(fate);
     }
     end_session_of(store, data).await?;
-    if names(store.look(Key::Record(blob)).await) {
-        return Ok(false);
+    if brings(store, blob, Key::Data(data)).await {
+        return Ok(Fate::Open);
+    }
+    if let Some(fate) = named(store.look(Key::Record(blob)).await) {
+        return Ok(fate);
     }
     store.delete(Key::Data(data)).await?;
-    Ok(true)
+    Ok(Fate::Deleted)
 }
 
 /// The session that brought the bytes may not bring them again.

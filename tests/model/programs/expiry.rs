@@ -101,14 +101,8 @@ pub(super) async fn session(store: &Store, local: Local, session: u8, blob: u8) 
         }
         finished
     };
-    if finished && !store.is(Wrong::NoWait) {
-        let flying = store.simply(Call::List(List::PendingBlobs(blob))).await;
-        for id in (0..32).filter(|id| flying >> id & 1 == 1) {
-            let is_there = store.read(Key::Pending(id)).await != Value::ABSENT;
-            if is_there && is_of(store, id, session) {
-                return Ok(store.again(local));
-            }
-        }
+    if finished && !store.is(Wrong::NoWait) && brings(store, blob, of_session(session)).await {
+        return Ok(store.again(local));
     }
     store.simply(Call::Abort(session)).await;
     if !finished || !names(store.look(Key::Record(blob)).await, of_session(session)) {
@@ -133,8 +127,21 @@ pub(super) async fn mark(store: &Store, session: u8) -> Steps<Next> {
     Ok(Next::Done(Outcome::Acknowledged))
 }
 
-/// Whether a reference in flight is of a finisher of the session, who may still publish its bytes.
-fn is_of(store: &Store, pending: u8, session: u8) -> bool {
-    let announced = store.rules.announced[usize::from(pending / TRIES)];
-    matches!(announced, Announced::Blob { brings: Brings::Session(of), .. } if of == session)
+/// Whether a reference in flight says that these bytes may be published as that blob.
+pub(super) async fn brings(store: &Store, blob: u8, data: Key) -> bool {
+    let flying = store.simply(Call::List(List::PendingBlobs(blob))).await;
+    for id in (0..32).filter(|id| flying >> id & 1 == 1) {
+        if store.read(Key::Pending(id)).await != Value::ABSENT && brought_by(store, id) == Some(data) {
+            return true;
+        }
+    }
+    false
+}
+
+fn brought_by(store: &Store, pending: u8) -> Option<Key> {
+    match store.rules.announced[usize::from(pending / TRIES)] {
+        Announced::Blob { brings: Brings::Session(session), .. } => Some(of_session(session)),
+        Announced::Blob { brings: Brings::Attempt, .. } => Some(of_attempt(pending / TRIES, pending % TRIES)),
+        _ => None,
+    }
 }
