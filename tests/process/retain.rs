@@ -52,6 +52,8 @@ fn a_dry_run_says_what_a_walk_then_deletes_and_changes_nothing_and_a_deleted_tag
     for (tag, content) in [("1.0.1", b"new"), ("stable", b"kpt"), ("other", b"oth")] {
         push(&server, tag, content);
     }
+    // What is of the same second is as young as can be.
+    thread::sleep(Duration::from_millis(1100));
     let before = keys(data);
     let dry = run(data, &["--dry-run"]);
     let line = format!("- a:1.0.0 ({old}, ");

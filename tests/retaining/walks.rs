@@ -19,6 +19,7 @@ async fn tags_beyond_the_limits_go_and_the_history_says_by_whom_and_they_can_be_
         push(&world.sound, tag, &plain(tag)).await.unwrap();
         world.forward(60);
     }
+    world.forward(2 * DAY);
     // Set again to what it is: that counts as well.
     push(&world.sound, "a", &plain("a")).await.unwrap();
     let done = world.walk(&[last(2)]).await;
@@ -62,6 +63,7 @@ async fn a_walk_costs_a_read_for_each_tag_and_manifest_and_a_few_calls_for_each_
         put(&world.sound, &plain(&format!("u{number}"))).await.unwrap();
         world.forward(60);
     }
+    world.forward(30 * HOUR);
     let (catalog, list, read) = (1, 1, 1);
     assert_eq!(cost(&world, vec![last(10)]).await, catalog + list + 10 * read);
     assert_eq!(cost(&world, vec![untagged(2)]).await, catalog + 2 * list + 30 * read);

@@ -92,7 +92,9 @@ struct Limits {
     is_unlimited: bool,
     /// Those that were set then or later.
     last_since: Option<u64>,
-    young_since: Option<u64>,
+    /// By the rule, or within the grace: replicas whose clocks are apart do not agree on which was set last.
+    young_since: u64,
+    asks_for_age: bool,
     newest: BTreeSet<Version>,
 }
 
@@ -114,7 +116,7 @@ fn judge_tags(rules: &[Numbered], snapshot: &Snapshot, present: &HashSet<Digest>
         }
     }
     let limits: BTreeMap<usize, Limits> =
-        governed.into_iter().map(|(number, (rule, tags))| (number, Limits::of(rule, &tags, snapshot.now))).collect();
+        governed.into_iter().map(|(number, (rule, tags))| (number, Limits::of(rule, &tags, snapshot))).collect();
     let verdict = |known: &KnownTag| {
         if let Some(subject) = subject_of(&known.tag) {
             return judge_referrer_tag(rules, snapshot, known, subject, present);
@@ -185,14 +187,16 @@ impl Snapshot {
 
 impl Limits {
     /// Of the tags for which the rule decides.
-    fn of(rule: &Rule, tags: &[&KnownTag], now: u64) -> Self {
+    fn of(rule: &Rule, tags: &[&KnownTag], snapshot: &Snapshot) -> Self {
         let last_since = rule.keep_last.map(|count| {
             let mut times: Vec<u64> = tags.iter().filter_map(|known| known.at).collect();
             times.sort_unstable_by(|one, other| other.cmp(one));
             // Those of one second are as late as each other: all of them stay, or none.
             usize::try_from(count.get() - 1).ok().and_then(|nth| times.get(nth).copied()).unwrap_or(0)
         });
-        let young_since = rule.keep_younger.map(|younger| now.saturating_sub(younger.as_secs()));
+        let young = rule.keep_younger.map_or(0, |younger| younger.as_secs()).max(snapshot.grace);
+        let young_since = snapshot.now.saturating_sub(young);
+        let asks_for_age = rule.keep_last.is_some() || rule.keep_younger.is_some();
         let mut newest: BTreeMap<u64, Version> = BTreeMap::new();
         for version in tags.iter().filter_map(|known| version(&known.tag)).filter(|version| version.pre.is_empty()) {
             let of_major = newest.entry(version.major).or_insert_with(|| version.clone());
@@ -200,23 +204,22 @@ impl Limits {
         }
         let majors = rule.keep_semver_majors.map_or(0, |majors| usize::try_from(majors.get()).unwrap_or(usize::MAX));
         let newest = newest.into_values().rev().take(majors).collect();
-        Self { is_unlimited: !rule.has_limits(), last_since, young_since, newest }
+        Self { is_unlimited: !rule.has_limits(), last_since, young_since, asks_for_age, newest }
     }
 
     fn keep(&self, known: &KnownTag) -> Option<Kept> {
         if self.is_unlimited {
             return Some(Kept::Unlimited);
         }
-        let is_since = |since: Option<u64>| since.zip(known.at).is_some_and(|(since, at)| at >= since);
-        let asks_for_age = self.last_since.is_some() || self.young_since.is_some();
-        if is_since(self.last_since) {
+        let is_since = |since: u64| known.at.is_some_and(|at| at >= since);
+        if self.last_since.is_some_and(is_since) {
             Some(Kept::Last)
         } else if is_since(self.young_since) {
             Some(Kept::Young)
         } else if version(&known.tag).is_some_and(|version| self.newest.contains(&version)) {
             Some(Kept::Newest)
         } else {
-            (asks_for_age && known.at.is_none()).then_some(Kept::AgeUnknown)
+            (self.asks_for_age && known.at.is_none()).then_some(Kept::AgeUnknown)
         }
     }
 }

@@ -137,7 +137,7 @@ fn tags_whose_age_is_unknown_stay_and_take_the_place_of_none_that_is_known() {
 #[test]
 fn the_newest_release_of_each_of_the_last_majors_stays_by_version_and_not_by_time() {
     let tags = ["1.9.0", "1.10.0", "v1.10.0", "2.0.0", "2.0.1-rc.1", "3.0.0-rc.1", "10.2.0", "2", "latest"];
-    let tags = || tags.iter().zip(1..).map(|(name, days)| tag(name, days)).collect::<Vec<_>>();
+    let tags = || tags.iter().zip(2..).map(|(name, days)| tag(name, days)).collect::<Vec<_>>();
     let (del, new) = ("1 DELETED", "1 Newest");
     assert_eq!(
         judge_tags_by(&[majors(2, rule())], tags()),
@@ -192,6 +192,10 @@ fn nothing_goes_within_the_grace_however_short_a_rule_is() {
     let orphan = |known: KnownManifest| KnownManifest { subject: Some(digest("nowhere")), ..known };
     let orphans = vec![orphan(hours(24)), orphan(hours(25))];
     assert_eq!(judge_manifests_by(&rules, vec![], orphans), ["1 Young", "1 ORPHANED"]);
+    // Set last, by a replica whose clock is an hour behind.
+    let at = |name: &str, hours: u64| KnownTag { at: Some(NOW - hours * HOUR), ..tag(name, 0) };
+    let tags = vec![at("a", 0), at("b", 0), at("late", 1), at("old", 25)];
+    assert_eq!(judge_tags_by(&[last(2, rule())], tags), ["1 Last", "1 Last", "1 Young", "1 DELETED"]);
 }
 
 #[test]
