@@ -337,3 +337,16 @@ async fn where_undelete_is_turned_off_nothing_is_written() {
     push(&world.registry, &["t"], "b").await;
     assert_eq!(world.store.list("history/", None, 1).await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn a_clock_that_was_far_ahead_hides_no_change_that_comes_after_it() {
+    let world = World::new().await;
+    world.forward(40 * DAY);
+    push(&world.registry, &["x"], "one").await;
+    world.clock.0.fetch_sub(40 * DAY, Ordering::Relaxed);
+    push(&world.registry, &["t"], "one").await;
+    push(&world.registry, &["t"], "two").await;
+    let history = world.registry.history(&repository(), &named("t"), &PageRequest::default()).await.unwrap();
+    assert_eq!(history.items.len(), 2);
+    world.registry.restore_tag(&repository(), &named("t"), Version::Before).await.unwrap();
+}

@@ -53,6 +53,8 @@ tokio::task_local! {
 
 /// The most that one page of a history holds.
 const MAX_PAGE: usize = 100;
+/// How far, in milliseconds, a clock may go back and changes still be listed in the order in which they were made.
+const AHEAD: u64 = 60_000;
 
 /// Works on behalf of somebody: what the registry writes down meanwhile says so.
 pub fn on_behalf_of<T>(by: Option<Arc<str>>, work: impl Future<Output = T>) -> impl Future<Output = T> {
@@ -182,10 +184,11 @@ impl Registry {
         self.milliseconds().saturating_sub(milliseconds(self.settings.undelete))
     }
 
-    /// Later than all that this replica gave before, so that changes made one after the other are listed so.
+    /// Later than all that this replica gave before, so that changes made one after the other are listed so; unless its
+    /// clock was far ahead meanwhile, which must not hide all changes that follow.
     fn change_id(&self) -> Uuid {
         let (now, order) = (self.milliseconds(), Ordering::Relaxed);
-        let later = |last: u64| now.max(last.saturating_add(1));
+        let later = |last: u64| if last > now.saturating_add(AHEAD) { now } else { now.max(last.saturating_add(1)) };
         let last = self.last_change.fetch_update(order, order, |last| Some(later(last)));
         latest_first_id(last.map_or(now, later))
     }
