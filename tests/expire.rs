@@ -280,3 +280,22 @@ async fn what_a_torn_body_left_is_dropped_with_its_session() {
     assert_eq!(store.open_uploads(), 0);
     assert_eq!(keys(store.as_ref(), "uploads/").await, [format!("uploads/{id}/!end")]);
 }
+
+/// Of a session that is over nothing may be left but what its end says, and that goes one day.
+#[tokio::test]
+async fn a_session_that_this_process_remembers_does_not_outlive_its_mark() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), Turned::new());
+    let (registry, other) = (registry(store.clone(), &clock).await, registry(store.clone(), &clock).await);
+    let id = registry.start_upload(&repository(), Algorithm::Sha256);
+    registry.append(&repository(), id, chunk(Some(0), PARTS)).await.unwrap();
+    for _ in 0..4 {
+        clock.forward(26);
+        other.expire().await.unwrap();
+    }
+    let late = registry.append(&repository(), id, chunk(Some(16), PARTS)).await;
+    assert!(matches!(late, Err(Error::UploadUnknown)), "{late:?}");
+    let digest = Digest::of(Algorithm::Sha256, PARTS);
+    let late = registry.finish(&repository(), id, &digest, chunk(None, b"")).await;
+    assert!(matches!(late, Err(Error::UploadUnknown)), "{late:?}");
+    assert_eq!(keys(store.as_ref(), "uploads/").await, [""; 0]);
+}

@@ -226,7 +226,7 @@ impl Registry {
     }
 
     /// Whether a session that was last active then has lived its life.
-    fn is_over(&self, last: u64) -> bool {
+    pub(super) fn is_over(&self, last: u64) -> bool {
         last.saturating_add(self.settings.upload_expiry.as_secs()) < self.now()
     }
 

@@ -11,7 +11,7 @@ use super::{
     session::{self, SessionId},
 };
 use crate::{
-    oci::{Algorithm, Digest, Hasher, Repository},
+    oci::{Digest, Hasher, Repository},
     store::{self, Multipart},
 };
 
@@ -120,7 +120,7 @@ impl Registry {
         self.run(async move {
             // A session that no client knows of.
             let id = this.start_upload(&repository, digest.algorithm());
-            let journal = this.new_journal(digest.algorithm());
+            let journal = Journal::new(digest.algorithm(), this.store.limits().part);
             let from = journal.accepted.clone();
             let hasher = from.hasher()?;
             let mut writer = Writer::new(&this, id, journal, from, hasher);
@@ -165,7 +165,7 @@ impl Registry {
         let issued = self.session_key.check(repository, id).ok_or(Error::UploadUnknown)?;
         // A client that says where its chunk begins agrees or disagrees with what we remember. Whether others have written
         // since is decided by the create of the next record; whether the session has ended is asked beside the body.
-        let remembered = self.sessions.get(id).filter(|journal| chunk.start == Some(journal.received()));
+        let remembered = self.remembered(id).filter(|journal| chunk.start == Some(journal.received()));
         let appended = match remembered {
             Some(journal) => match try_join(self.take_in(id, journal, chunk), self.still_open(id)).await {
                 Ok((done, ())) => Ok(done),
@@ -215,7 +215,7 @@ impl Registry {
         let nothing_more = chunk.length == Some(0) && chunk.start.is_none();
         // What we remember hashes to what the client says: then it is the content, whatever came after. Who takes the end
         // decides.
-        let remembered = self.sessions.get(id).filter(|journal| nothing_more && journal.accepted.is(digest));
+        let remembered = self.remembered(id).filter(|journal| nothing_more && journal.accepted.is(digest));
         let read = match remembered {
             Some(journal) => Read { end: Seen::absent(), journal },
             None => self.load(id, issued).await?,
@@ -344,6 +344,11 @@ impl Registry {
         Ok(true)
     }
 
+    /// What this process knows of a session, unless its life is over: its end may have been removed.
+    fn remembered(&self, id: SessionId) -> Option<Journal> {
+        self.sessions.get(id).filter(|journal| !self.is_over(journal.at))
+    }
+
     async fn load_open(&self, id: SessionId, issued: session::Issued) -> Result<Read> {
         let read = self.load(id, issued).await?;
         if read.is_open() { Ok(read) } else { Err(Error::UploadUnknown) }
@@ -353,14 +358,7 @@ impl Registry {
         let read = Journal::load(self.store(), id, issued.algorithm).await?;
         // The id says when it was issued to a unit, in the client's favour.
         let last = if read.journal.seq == 0 { issued.at + session::UNIT } else { read.journal.at };
-        if last.saturating_add(self.settings.upload_expiry.as_secs()) < self.now() {
-            return Err(Error::UploadUnknown);
-        }
-        Ok(read)
-    }
-
-    fn new_journal(&self, algorithm: Algorithm) -> Journal {
-        Journal::new(algorithm, self.store.limits().part)
+        if self.is_over(last) { Err(Error::UploadUnknown) } else { Ok(read) }
     }
 
     async fn begin(&self, id: SessionId) -> store::Result<Multipart> {
