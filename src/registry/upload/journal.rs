@@ -130,6 +130,9 @@ impl Journal {
                             return Err(corrupt(id, seq));
                         }
                     }
+                    if read.journal.accepted.offset < read.journal.accepted.tail.len() as u64 {
+                        return Err(corrupt(id, seq));
+                    }
                     break;
                 }
                 _ => {}
