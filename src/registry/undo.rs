@@ -14,7 +14,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::{
-    Error, ManifestHead, Push, Registry, Result, TagCondition, layout,
+    Error, ManifestHead, Push, Registry, Result, TagCondition,
+    expire::go_on,
+    layout,
     pages::Pages,
     pending::{self, Dropped, DroppedWhat},
 };
@@ -257,7 +259,9 @@ impl Registry {
             // What is due is the collector's: it may be taking what it names.
             let kept: Vec<_> = keys.into_iter().filter(|key| !self.is_due(key)).collect();
             let reads = kept.into_iter().map(|key| async move {
-                let entry: Option<Dropped> = pending::read(self.store(), &key).await?;
+                let entry = pending::read(self.store(), &key).await;
+                // A damaged one keeps no other from being put back.
+                let entry: Option<Dropped> = go_on(entry.map_err(Error::from), &key)?;
                 Ok::<_, Error>((key, entry))
             });
             let mut reads = stream::iter(reads).buffered(READS);
