@@ -212,7 +212,7 @@ impl Registry {
 
     /// Looks at everything that the manifest names and lifts what is condemned; what is missing and may be missing.
     async fn check_references(&self, job: &Job, before: &Before) -> Result<Vec<AnyDigest>> {
-        let looks: Vec<_> = job.manifest.references.iter().map(|link| self.is_held(&job.repository, link)).collect();
+        let looks: Vec<_> = job.manifest.references.iter().map(|link| self.is_held(job, link)).collect();
         let held: Vec<bool> = stream::iter(looks).buffered(PARALLEL).try_collect().await?;
         let mut missing: Vec<_> = job
             .manifest
@@ -231,7 +231,8 @@ impl Registry {
         Ok(missing)
     }
 
-    async fn is_held(&self, repository: &Repository, link: &Link) -> Result<bool> {
+    async fn is_held(&self, job: &Job, link: &Link) -> Result<bool> {
+        let repository = &job.repository;
         let (size, declared, digest) = match link {
             Link::Blob { digest: AnyDigest::Known(digest), size } => {
                 (self.lift_holder(repository, digest).await?, *size, digest)
@@ -243,6 +244,8 @@ impl Registry {
             | Link::Manifest { digest: AnyDigest::Unsupported(_), .. } => return Ok(false),
         };
         match size {
+            // It came after a push that was allowed to lack it.
+            Some(size) if size != declared && job.purpose == Purpose::Complete => Ok(false),
             Some(size) if size != declared => Err(Error::ManifestInvalid(format!(
                 "{digest} has {size} bytes, and not {declared} as its descriptor says"
             ))),
