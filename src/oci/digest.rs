@@ -1,6 +1,6 @@
 //! The names of content.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use data_encoding::HEXLOWER;
 
@@ -36,6 +36,12 @@ impl Algorithm {
             Self::Sha512 => 128,
         }
     }
+}
+
+/// Every digest that a JSON text says, whatever else it says: at least those that it would name as a manifest. No encoder
+/// escapes the characters of a digest.
+pub fn digests_in(text: &[u8]) -> BTreeSet<Digest> {
+    String::from_utf8_lossy(text).split('"').filter_map(|word| Digest::parse(word).ok()).collect()
 }
 
 impl fmt::Display for Algorithm {

@@ -15,7 +15,7 @@ mod range;
 mod text;
 
 pub use descriptor::{Descriptor, MAX_SIZE};
-pub use digest::{Algorithm, AnyDigest, Digest, DigestError};
+pub use digest::{Algorithm, AnyDigest, Digest, DigestError, digests_in};
 pub use error::{Code, ErrorBody, ErrorEntry};
 pub use hasher::{HashState, Hasher};
 pub use manifest::{Link, MAX_MANIFEST, MAX_REFERENCES, Manifest, ManifestError, ManifestType};

@@ -17,11 +17,12 @@ use super::{
     relies::lost_links,
 };
 use crate::{
-    oci::{AnyDigest, Digest, Manifest, Repository, Tag},
+    oci::{AnyDigest, Digest, Manifest, ManifestType, Repository, Tag},
     registry::{
         Error, Registry,
         gc::Unheld,
         layout::{self, Named},
+        manifest::StoredManifest,
         nonce::timed_id,
         pending::{self, Dropped, DroppedWhat},
         register::{Register, Seen, Value, Written},
@@ -66,7 +67,7 @@ impl Mender {
             Some(Named::Record(digest) | Named::Holder(digest, _)) => self.mend_blob(&digest).await,
             Some(Named::Catalog(repository)) => self.rewrite_line(&repository, version).await,
             Some(Named::Manifest(repository, digest)) if is_unreadable => {
-                self.put_away(&layout::manifest(&repository, &digest), version).await
+                self.put_manifest_away(&repository, &digest, version).await
             }
             Some(Named::Manifest(repository, digest)) => {
                 self.mend_manifest(&repository, &digest, version, &found.problems).await
@@ -127,6 +128,18 @@ impl Mender {
         }
         let written = register.quarantine(self.store(), &seen).await?;
         Ok(lost(register, &written, "put in quarantine: push it again, or delete it".to_owned()))
+    }
+
+    /// What has its digest and a type of manifests is what a client pushed, and is served: also if it would not be taken
+    /// today.
+    async fn put_manifest_away(&self, repository: &Repository, digest: &Digest, version: Option<&Version>) -> Result {
+        let register = layout::manifest(repository, digest);
+        let seen = register.read_damaged(self.store()).await?;
+        let was_pushed = |stored: &StoredManifest| {
+            ManifestType::parse(stored.media_type()).is_some()
+                && Digest::of(digest.algorithm(), &stored.bytes) == *digest
+        };
+        if seen.present().is_some_and(was_pushed) { Ok(Vec::new()) } else { self.put_away(&register, version).await }
     }
 
     /// A line of the catalog says what its key does.

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Collector, Condemned, Event, READS, Told, Waiting, Why, look};
 use crate::{
-    oci::{Digest, Manifest, Repository, Tag},
+    oci::{Digest, Repository, Tag},
     registry::{
         Error, PARALLEL, Result,
         blob::Holder,
@@ -123,10 +123,9 @@ impl Collector {
                 if self.is_back(repository, &digest).await? {
                     return Ok(());
                 }
-                let parsed = Manifest::parse(Some(&media_type), manifest.as_bytes());
-                let parsed = parsed.map_err(|error| Error::ManifestInvalid(format!("{digest}: {error}")))?;
                 let why = Why::Deleted { manifest: digest, at: dropped.at };
-                work.candidates.extend(look::digests(&parsed).map(|named| (named, why)));
+                let named = look::names_in(&media_type, manifest.as_bytes());
+                work.candidates.extend(named.into_iter().map(|named| (named, why)));
                 work.may_be_empty = true;
             }
         }

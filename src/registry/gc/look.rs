@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Collector, InFlight, READS};
 use crate::{
-    oci::{AnyDigest, Digest, Manifest, Repository},
+    oci::{AnyDigest, Digest, Manifest, Repository, digests_in},
     registry::{
         Error, PARALLEL, Result,
         expire::go_on,
@@ -89,7 +89,7 @@ impl Collector {
 
     /// What this manifest names need not be read again.
     pub(crate) fn remember(&self, key: Key, manifest: &Manifest) {
-        self.names.remember(key, &marks(manifest));
+        self.names.remember(key, &marks(&digests(manifest).collect()));
     }
 
     async fn in_flight(
@@ -198,7 +198,7 @@ impl Collector {
         if let Some(known) = self.names.get(&key) {
             return Ok(known);
         }
-        let parsed = match layout::parse(&key) {
+        let names = match layout::parse(&key) {
             Some(Named::Manifest(repository, digest)) => {
                 let seen = layout::manifest(&repository, &digest).read(self.store()).await?;
                 if seen.is_quarantined() {
@@ -210,17 +210,14 @@ impl Collector {
                     // What it named may be needed, and what it names now may be anything.
                     return Err(Error::ManifestInvalid(format!("{key}: not the bytes that its name says")));
                 }
-                Some(Manifest::parse(Some(stored.media_type()), &stored.bytes))
+                names_in(stored.media_type(), &stored.bytes)
             }
             _ => match pending::read::<Dropped>(self.store(), &key).await?.map(|entry| entry.what) {
-                Some(DroppedWhat::Manifest { media_type, manifest, .. }) => {
-                    Some(Manifest::parse(Some(&media_type), manifest.as_bytes()))
-                }
-                _ => None,
+                Some(DroppedWhat::Manifest { media_type, manifest, .. }) => names_in(&media_type, manifest.as_bytes()),
+                _ => BTreeSet::new(),
             },
         };
-        let manifest = parsed.transpose().map_err(|error| Error::ManifestInvalid(format!("{key}: {error}")))?;
-        let names = manifest.as_ref().map(marks).unwrap_or_default();
+        let names = marks(&names);
         self.names.remember(key, &names);
         Ok(names)
     }
@@ -267,12 +264,20 @@ fn cost(names: &[u64]) -> usize {
 }
 
 /// The digests that a manifest names.
-pub(super) fn digests(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+fn digests(manifest: &Manifest) -> impl Iterator<Item = Digest> {
     manifest.references.iter().filter_map(|link| AnyDigest::known(link.digest())).copied()
 }
 
-fn marks(manifest: &Manifest) -> Arc<[u64]> {
-    let marks: BTreeSet<u64> = digests(manifest).map(|digest| mark(&digest)).collect();
+/// What a stored manifest names. One that would not be taken today names all digests that it says: perhaps too many.
+pub(super) fn names_in(media_type: &str, bytes: &[u8]) -> BTreeSet<Digest> {
+    match Manifest::parse(Some(media_type), bytes) {
+        Ok(manifest) => digests(&manifest).collect(),
+        Err(_) => digests_in(bytes),
+    }
+}
+
+fn marks(digests: &BTreeSet<Digest>) -> Arc<[u64]> {
+    let marks: BTreeSet<u64> = digests.iter().map(mark).collect();
     marks.into_iter().collect()
 }
 
