@@ -6,11 +6,11 @@ use futures_util::{StreamExt, TryStreamExt, future::try_join, stream};
 
 use super::StoredManifest;
 use crate::{
-    oci::{Descriptor, Digest, Repository, Tag},
+    oci::{Descriptor, Digest, Repository, Tag, digests_in},
     registry::{
         Deadline, Error, PARALLEL, Registry, Result, layout,
         pages::Pages,
-        pending::{self, Dropped, PendingManifest},
+        pending::{self, Dropped, DroppedWhat, PendingManifest},
         register::{Register, Seen, State},
         tag::TagTarget,
     },
@@ -54,8 +54,11 @@ impl Registry {
     async fn delete_manifest_to_the_end(&self, repository: &Repository, digest: &Digest) -> Result<()> {
         let register = layout::manifest(repository, digest);
         let mut seen = register.read(self.store()).await?;
-        if seen.is_quarantined() {
-            // What hung on it is told by nobody; its tags stand for themselves.
+        if let State::Quarantined(content) = &seen.state {
+            // Its tags stand for themselves. What it named may not be needed any more, as far as it still says that.
+            let digests = digests_in(content).into_iter().collect();
+            let what = DroppedWhat::Push { digest: *digest, tags: Vec::new(), digests };
+            Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store(), 0).await?;
             let is_done = register.bury(self.store(), &seen, true).await?.is_done();
             return if is_done { Ok(()) } else { Err(Error::Busy) };
         }
