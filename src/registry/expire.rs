@@ -178,11 +178,14 @@ impl Registry {
     async fn fence_blob_reference<'a>(&self, key: &'a Key) -> Result<Option<Fenced<'a>>> {
         let Some(entry) = pending::read::<PendingBlob>(self.store(), key).await? else { return Ok(None) };
         let record = fence(self.store(), &layout::record(&entry.digest)).await?;
-        fence(self.store(), &layout::holder(&entry.digest, &entry.repository)).await?;
+        let holder = fence(self.store(), &layout::holder(&entry.digest, &entry.repository)).await?;
         // From here on the owner loses, and starts again with other names. The bytes of a session are the session's.
-        let named = bytes_of(&record)?;
-        let is_stray = |data: &Key| layout::session_of(data).is_none() && named.as_ref() != Some(data);
-        let stray = entry.data().filter(is_stray);
+        // Where the record is damaged they may be what mends it, and what it named if it does not say that any more.
+        let held = holder.told().and_then(|holder| holder.data().ok());
+        let is_named = |data: &Key| {
+            bytes_of(&record).map_or(true, |recorded| recorded.as_ref() == Some(data)) || held.as_ref() == Some(data)
+        };
+        let stray = entry.data().filter(|data| layout::session_of(data).is_none() && !is_named(data));
         if let Some(data) = &stray {
             self.store().delete(data).await?;
         }

@@ -152,12 +152,15 @@ impl Collector {
                 }
                 (State::Condemned(_), Need::Held) => drop(register.lift(self.store(), seen).await?),
                 (State::Live(_) | State::Condemned(_) | State::Quarantined(_), Need::InFlight) => waiting.push(digest),
-                // Nobody waits for it to be pushed again any more. One that cannot tell its bytes keeps its name.
-                (State::Quarantined(_), Need::None) => {
-                    if let Some(record) = seen.told() {
-                        doomed.push(Doomed { digest, size: record.size, data: record.data()?, seen });
-                    }
-                }
+                // Nobody waits for it to be pushed again any more.
+                (State::Quarantined(_), Need::None) => match seen.told() {
+                    Some(record) => doomed.push(Doomed { digest, size: record.size, data: record.data()?, seen }),
+                    // Its bytes have no name any more: a walk finds them.
+                    None => match register.bury(self.store(), &seen, false).await? {
+                        Written::Done(nonce) => tombstones.push((register.key().as_str().to_owned(), nonce)),
+                        Written::Lost(_) | Written::Unclear(_) => waiting.push(digest),
+                    },
+                },
                 (State::Condemned(record), Need::None) => {
                     let (size, data) = (record.size, record.data()?);
                     doomed.push(Doomed { digest, seen, size, data });
