@@ -10,12 +10,12 @@
 //!    attempt belong to one reference in flight, for which there will be no second.
 //! 3. References in flight are listed. If one names the bytes they stay. If none does, whoever wrote one was shut out when it
 //!    expired, by a tombstone where he expects no record: he loses.
-//! 4. Records are listed: whoever published before he was shut out is found here. A blob that has holders and no record
-//!    counts as named by its holders: it is damaged, and its bytes may be wanted for mending it.
+//! 4. Records are listed: whoever published before he was shut out is found here. What holders name counts as well: where
+//!    they say other bytes than the record, or there is none, it may be those that mend the blob.
 //! 5. What nothing named is deleted. If we stop anywhere the next walk finds it again.
 //!
-//! Steps 3 and 4 cost a read for each reference in flight and each blob. They are made once before, without fencing, so that
-//! only suspects are fenced, and a second time only if there are any.
+//! Steps 3 and 4 cost a read for each reference in flight, each blob and each holder. They are made once before, without
+//! fencing and without holders, so that only suspects are fenced, and a second time only if there are any.
 //!
 //! # Memory
 //!
@@ -55,7 +55,9 @@ impl Collector {
         if fenced.is_empty() {
             return Ok(0);
         }
-        let named = self.named_bytes().await?;
+        let mut named = self.named_bytes().await?;
+        // Where a record is damaged, what holders name may be the blob.
+        add_held(self.store(), &mut named).await?;
         let mut deleted = 0;
         for data in fenced.into_iter().filter(|data| !named.has(data)) {
             self.store().delete(&data).await?;
@@ -144,7 +146,8 @@ async fn add_recorded(store: &dyn Store, named: &mut Filter) -> store::Result<()
         }
         let read = |digest: Digest| async move {
             let seen = layout::record(&digest).read(store).await?;
-            bytes_of(&seen)
+            // One in quarantine that does not say its bytes: what they were is said by holders, or by nobody any more.
+            if seen.is_quarantined() && seen.told().is_none() { Ok(None) } else { bytes_of(&seen) }
         };
         let reads: Vec<_> = records.into_iter().map(read).collect();
         let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
@@ -153,6 +156,25 @@ async fn add_recorded(store: &dyn Store, named: &mut Filter) -> store::Result<()
         }
     }
     add_unrecorded(store, blob, named).await
+}
+
+/// What all holders name.
+async fn add_held(store: &dyn Store, named: &mut Filter) -> store::Result<()> {
+    let mut pages = Pages::new(layout::BLOBS);
+    while let Some(page) = pages.next_entries(store).await? {
+        let holders =
+            page.into_iter().filter(|entry| entry.size >= LIVE_AT_LEAST).map(|entry| layout::parse(&entry.key));
+        let reads = holders.map(|parsed| async move {
+            let Some(Named::Holder(digest, repository)) = parsed else { return Ok(None) };
+            let seen = layout::holder(&digest, &repository).read(store).await?;
+            seen.told().as_ref().map(Holder::data).transpose()
+        });
+        let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(PARALLEL);
+        while let Some(data) = reads.try_next().await? {
+            named.extend(data);
+        }
+    }
+    Ok(())
 }
 
 /// What the holders of a blob name that has no record.
