@@ -7,6 +7,7 @@ mod deep;
 mod fixture;
 mod live;
 mod repair;
+mod rot;
 mod strays;
 
 use std::sync::Arc;
