@@ -195,3 +195,20 @@ async fn a_journal_that_says_fewer_bytes_than_it_has_is_refused() {
     let other = Registry::open_with(world.store.clone(), Settings::default(), world.clock.clone()).await.unwrap();
     assert!(matches!(other.append(&repository("a"), id, body(b"abc")).await, Err(Error::Corrupt(_))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reference_in_flight_that_cannot_be_read_stops_collection_until_it_is_repaired_a_day_after_it_was_due() {
+    let world = World::new().await;
+    push_blob(&world.registry, "a", b"garbage").await.unwrap();
+    let named = world.keys().await.into_iter().find(|key| key.starts_with("pending/")).unwrap();
+    let (_, id) = named.split_once('.').unwrap();
+    let at = format!("pending/manifests/a/{id}");
+    create(world.store.as_ref(), &at, "x").await;
+    world.repair().await;
+    world.days(2).await;
+    let keys = world.keys().await;
+    assert!(keys.contains(&at) && keys.iter().any(|key| key.starts_with("data/")), "whoever wrote it may be at work");
+    world.repair().await;
+    world.days(8).await;
+    assert_eq!(world.keys().await, ["fleet/session-key"]);
+}

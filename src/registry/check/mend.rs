@@ -79,6 +79,9 @@ impl Mender {
             Some(Named::Referrer { repository, subject, referrer }) => {
                 self.mend_entry(&repository, &subject, &referrer, version).await
             }
+            Some(Named::PendingBlob(_) | Named::PendingManifest(_)) if is_unreadable => {
+                self.end_reference(&found.key).await
+            }
             // What is in a queue or a journal cannot be told from anything else.
             _ => Ok(Vec::new()),
         };
@@ -140,6 +143,19 @@ impl Mender {
                 && Digest::of(digest.algorithm(), &stored.bytes) == *digest
         };
         if seen.present().is_some_and(was_pushed) { Ok(Vec::new()) } else { self.put_away(&register, version).await }
+    }
+
+    /// A reference in flight that cannot be read keeps whatever it may name. Nobody can be shut out by it: so it stays for
+    /// as long as a tombstone would, in which whoever wrote it gave up.
+    async fn end_reference(&self, key: &Key) -> Result {
+        let rest = self.registry.settings.tombstones.as_secs();
+        if layout::due(key).saturating_add(rest) > self.registry.now() {
+            return Ok(Vec::new());
+        }
+        // Its name is never used again. If we stop here what it named is found as stray by the next check.
+        self.store().delete(key).await?;
+        let what = "deleted, long after it was due: what it named is found as stray, if it is".to_owned();
+        Ok(vec![Mend { key: key.clone(), what, is_whole: true }])
     }
 
     /// A line of the catalog says what its key does.
