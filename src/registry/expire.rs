@@ -198,6 +198,8 @@ impl Registry {
         let stored = fence(self.store(), &layout::manifest(&entry.repository, &entry.digest)).await?;
         if let Some(stored) = stored.present() {
             self.complete_manifest(&entry, stored).await?;
+        } else {
+            fence(self.store(), &layout::catalog(&entry.repository)).await?;
         }
         let digests = entry.references.iter().filter_map(AnyDigest::known).copied().collect();
         let what = DroppedWhat::Push { digest: entry.digest, tags: entry.tags, digests };

@@ -69,7 +69,7 @@ impl At<'_> {
             Announced::Manifest { repo: of, manifest } => of == repo && names_blob(manifest, blob),
         };
         let drops = |drops| match drops {
-            Drops::Nothing | Drops::Line(_) => false,
+            Drops::Nothing => false,
             Drops::Blob { repo: of, blob: it } => (of, it) == (repo, blob),
             Drops::Push { repo: of, manifest } => of == repo && names_blob(manifest, blob),
             Drops::Manifest(manifest) => repo == 0 && names_blob(manifest, blob),
@@ -111,16 +111,11 @@ impl At<'_> {
         }
         let line_is_led_to = || {
             let pushes = |announced| matches!(announced, Announced::Manifest { repo: 0, .. });
-            let drops = |drops| matches!(drops, Drops::Manifest(_) | Drops::Push { repo: 0, .. } | Drops::Line(0));
+            let drops = |drops| matches!(drops, Drops::Manifest(_) | Drops::Push { repo: 0, .. });
             let waits = |of: u8| self.is_there(Key::AgainLine(of));
             self.announced().any(pushes) || self.drops().any(drops) || self.collectors(0).any(waits)
         };
-        if catalog
-            && self.is_present(Key::Catalog(0))
-            && self.manifests(0).next().is_none()
-            && !line_is_led_to()
-            && !self.is_pushing(replied)
-        {
+        if catalog && self.is_present(Key::Catalog(0)) && self.manifests(0).next().is_none() && !line_is_led_to() {
             return Some("left: nothing leads to the line of a repository without manifests".to_owned());
         }
         None
@@ -138,13 +133,6 @@ impl At<'_> {
                 .filter(|tries| of_attempt(process, *tries) == Key::Data(data))
                 .any(|tries| replied.is_none() || expires(process, tries) || self.is_there(pending(process, tries)))
         }) || of_attempt(GHOST, 0) == Key::Data(data) && self.is_there(pending(GHOST, 0))
-    }
-
-    /// Whether the line is of a push that has not ended. It writes the line beside the manifest: one that stalled until
-    /// its reference had expired loses the manifest, and may leave the line.
-    fn is_pushing(&self, replied: &[Option<Outcome>]) -> bool {
-        let by = usize::from(get(self.state, Key::Catalog(0)).nonce() >> 13);
-        replied.get(by).is_some_and(Option::is_none)
     }
 
     /// Deleted, with an entry that says how to put it back, and without what it needs.

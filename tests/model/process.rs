@@ -83,8 +83,6 @@ pub(crate) enum Drops {
         manifest: u8,
     },
     Manifest(u8),
-    /// That the repository may have no manifest.
-    Line(u8),
 }
 
 /// Where the bytes of an upload come from.
@@ -156,6 +154,8 @@ pub(crate) enum Wrong {
     ExistsCondemned,
     /// A tombstone is removed whatever is there by now.
     Unconditional,
+    /// A push that was given up lists its repository over the tombstone that was to shut it out.
+    NoLineFence,
     /// A repository in use is forgotten with the entry that led to its line.
     LineForgotten,
 }
@@ -201,6 +201,8 @@ pub(crate) struct Local {
     pub(crate) stage: u8,
     /// It has done once what it need not do again: complete its bytes, write its manifest, announce its delete.
     pub(crate) passed: bool,
+    /// What was there instead of its repository's line.
+    pub(crate) line: Value,
     /// The manifest that it wrote, or means to delete, as far as it has to tell it from another life of it.
     pub(crate) seen: Value,
 }
@@ -325,8 +327,6 @@ impl Process {
     pub(crate) fn drops(self, announced: &[Announced]) -> Drops {
         match self.op {
             Op::DeleteManifest(manifest) | Op::CollectManifest(manifest) => Drops::Manifest(manifest),
-            Op::Push(Job { repo, .. }) | Op::AskAndPush(Job { repo, .. }) => Drops::Line(repo),
-            Op::Restore(_) => Drops::Line(0),
             Op::DeleteBlob { repo, blob } => Drops::Blob { repo, blob },
             Op::Expire { process, .. } => match announced[usize::from(process)] {
                 Announced::Nothing => Drops::Nothing,

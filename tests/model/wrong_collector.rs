@@ -145,6 +145,12 @@ fn catalog_looked_at_manifests_before_pushes() {
 }
 
 #[test]
+fn repository_listed_over_the_tombstone_that_was_to_shut_its_push_out() {
+    let it = scenario("line: no fence", Start::empty(), &[push(E, 0), expire(0, 0), DROPPED]).catalog().led();
+    it.wrong(0, Wrong::NoLineFence).breaks("left: nothing leads to the line");
+}
+
+#[test]
 fn line_of_a_repository_in_use_forgotten() {
     let it = scenario("line forgotten, refused", Start::image().listed(), &[DELETE, push(W, 0), DROPPED]);
     it.catalog().led().wrong(2, Wrong::LineForgotten).breaks("left: nothing leads to the line");

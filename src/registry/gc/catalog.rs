@@ -6,6 +6,7 @@ use crate::{
     registry::{
         Result, layout,
         nonce::Nonce,
+        pending::{Dropped, DroppedWhat},
         register::{State, Written},
     },
 };
@@ -78,6 +79,10 @@ impl Collector {
 
     /// To be looked at again: a push that is refused leaves nothing that leads here.
     async fn look_again(&self, repository: &Repository) -> Result<()> {
-        self.registry.leave_catalog(repository, self.wait()).await
+        let what = DroppedWhat::Catalog {};
+        Dropped { at: self.registry.now(), repository: repository.clone(), what }
+            .put(self.store(), self.wait())
+            .await?;
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     registry::{
         Deadline, Error, PARALLEL, Registry, Result, layout,
         nonce::Nonce,
-        pending::{Dropped, DroppedWhat, PendingManifest},
+        pending::PendingManifest,
         referrers,
         register::{Seen, Written},
         tag::{RepositoryExists, TagTarget},
@@ -119,7 +119,7 @@ impl Registry {
             condition: push.condition,
             purpose: Purpose::Push,
         };
-        self.run(async move { this.push(job).await }).await?;
+        self.run(async move { this.push(&job).await }).await?;
         Ok(pushed)
     }
 
@@ -134,24 +134,15 @@ impl Registry {
         let (this, repository, digest) = (Arc::clone(self), repository.clone(), *digest);
         let (tags, condition, purpose) = (Vec::new(), None, Purpose::Complete);
         let job = Job { repository, digest, manifest, bytes, tags, condition, purpose };
-        self.run(async move { this.push(job).await }).await
+        self.run(async move { this.push(&job).await }).await
     }
 
-    async fn push(&self, job: Job) -> Result<()> {
-        let mut tried = false;
-        let pushed = self.push_to_the_end(&job, &mut tried).await;
-        if pushed.is_err() && tried {
-            // It may have listed the repository after its reference in flight had expired.
-            self.leave_catalog(&job.repository, 0).await?;
-        }
-        pushed
-    }
-
-    /// `tried`: it came as far as its first publish.
-    async fn push_to_the_end(&self, job: &Job, tried: &mut bool) -> Result<()> {
+    async fn push(&self, job: &Job) -> Result<()> {
         let mut deadline = self.deadline();
         let mut to_set = job.tags.clone();
         let mut written: Option<String> = None;
+        // A new repository, or one that is listed, is the usual case. Otherwise the write below loses.
+        let mut line = Seen::absent();
         loop {
             let before = self.read_before(job, &to_set).await?;
             if job.purpose == Purpose::Complete && before.manifest.present().is_none() {
@@ -175,12 +166,12 @@ impl Registry {
             };
             deadline.check()?;
             // If we stop here: what it needs is protected until the reference in flight expires, and nothing else is.
-            *tried = true;
             let stored = job.stored(&before, unchecked, self.now());
-            if self.publish_manifest(job, &before, &stored).await? {
+            let (is_written, is_listed) = self.publish_manifest(job, &before, &stored, &mut line).await?;
+            if is_written {
                 written = Some(stored.links.life);
                 // If we stop here the manifest is whole but not listed: the reference in flight leads the expiry to it.
-                if self.publish_entry(job, before.entry.as_ref(), &deadline).await? {
+                if is_listed && self.publish_entry(job, before.entry.as_ref(), &deadline).await? {
                     // If we stop among the tags, those that are set are set: nobody was told anything yet.
                     to_set = self.set_tags(job, &before.tags, &deadline).await?;
                     if to_set.is_empty() {
@@ -253,31 +244,36 @@ impl Registry {
         }
     }
 
-    /// Publishes the manifest and, beside it, its repository's line in the catalog.
-    async fn publish_manifest(&self, job: &Job, before: &Before, stored: &StoredManifest) -> Result<bool> {
+    /// Publishes the manifest and, beside it, its repository's line in the catalog; which of the two is there now.
+    async fn publish_manifest(
+        &self,
+        job: &Job,
+        before: &Before,
+        stored: &StoredManifest,
+        line: &mut Seen<RepositoryExists>,
+    ) -> Result<(bool, bool)> {
         let register = layout::manifest(&job.repository, &job.digest);
-        let manifest = async { Ok(register.publish(self.store(), &before.manifest, stored).await?) };
-        let (written, ()) = try_join(manifest, self.ensure_repository(&job.repository)).await?;
-        Ok(written.is_done())
+        let manifest = async { Ok(register.publish(self.store(), &before.manifest, stored).await?.is_done()) };
+        try_join(manifest, self.list_repository(&job.repository, line)).await
     }
 
-    /// Lists the repository in the catalog.
-    pub(crate) async fn ensure_repository(&self, repository: &Repository) -> Result<()> {
-        let register = layout::catalog(repository);
-        let mut over = Seen::absent();
-        loop {
-            match register.publish(self.store(), &over, &RepositoryExists::of(repository)).await? {
-                Written::Done(_) => return Ok(()),
-                Written::Lost(now) | Written::Unclear(now) if now.live().is_some() => return Ok(()),
-                Written::Lost(now) | Written::Unclear(now) => over = now,
+    /// Lists the repository in the catalog, over what was seen of its line. `false`: it is not listed, as is seen now. Who
+    /// publishes a manifest starts again then: an expiry that gave him up may have left a tombstone, to shut him out.
+    async fn list_repository(&self, repository: &Repository, line: &mut Seen<RepositoryExists>) -> Result<bool> {
+        match layout::catalog(repository).publish(self.store(), line, &RepositoryExists::of(repository)).await? {
+            Written::Done(_) => Ok(true),
+            Written::Lost(now) | Written::Unclear(now) if now.live().is_some() => Ok(true),
+            Written::Lost(now) | Written::Unclear(now) => {
+                *line = now;
+                Ok(false)
             }
         }
     }
 
-    /// Has the collector look whether the repository has any manifest, so many seconds from now.
-    pub(crate) async fn leave_catalog(&self, repository: &Repository, rest: u64) -> Result<()> {
-        let dropped = Dropped { at: self.now(), repository: repository.clone(), what: DroppedWhat::Catalog {} };
-        dropped.put(self.store(), rest).await?;
+    /// Lists a repository that has a manifest.
+    pub(crate) async fn ensure_repository(&self, repository: &Repository) -> Result<()> {
+        let mut line = Seen::absent();
+        while !self.list_repository(repository, &mut line).await? {}
         Ok(())
     }
 

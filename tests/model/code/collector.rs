@@ -219,9 +219,9 @@ async fn the_end_of_a_deleted_image_is_as_modelled() {
     same_round("deleted, and another pushed", &of_image(flying).dead(pushed), &[], &code.collect(200, &[]).await);
     let code = Code::new().await;
     code.dying(2).await.put_manifest(&repo("a"), push(other(), &[])).await.unwrap_err();
-    code.expire_at(25).await;
     // It wrote the line, which it does beside its manifest.
     code.graft(&Code::with_image(false, &[]).await, "catalog/").await;
+    code.expire_at(25).await;
     let died = Start::empty().manifest(OTHER, Is::Gone, 0).listed().dropped();
     let died = round(died).left(Drops::Push { repo: 0, manifest: OTHER });
     same_round("a push that died", &died, &[], &code.collect(26, &[]).await);

@@ -41,6 +41,8 @@ pub(super) async fn reference(store: &Store, local: Local, process: u8, tries: u
                     if listed && !store.read(Key::Entry).await.is_live() {
                         return Ok(Next::Again(Local { stage: COMPLETING, ..local }));
                     }
+                } else {
+                    fence(store, Key::Catalog(repo)).await?;
                 }
             } else {
                 let job = Job { repo, manifest, tags: 0, condition: None };

@@ -87,7 +87,7 @@ fn is_of(store: &Store, entry: Key, repo: u8) -> bool {
     match entry {
         Key::Dropped(id) => match store.rules.drops[usize::from(id / TRIES)] {
             Drops::Nothing => false,
-            Drops::Blob { repo: of, .. } | Drops::Push { repo: of, .. } | Drops::Line(of) => of == repo,
+            Drops::Blob { repo: of, .. } | Drops::Push { repo: of, .. } => of == repo,
             Drops::Manifest(_) => repo == 0,
         },
         Key::Again(of) | Key::AgainLine(of) | Key::Condemned(of) => store.rules.repos[usize::from(of)] == repo,
@@ -129,7 +129,6 @@ async fn read_entries(store: &Store, repo: u8, entries: Vec<Key>, work: &mut Wor
                     work.lost_a_manifest |= !store.is(Wrong::LineForgotten);
                     note(store, Key::Manifest { repo, manifest }, work).await;
                 }
-                Drops::Line(_) => work.lost_a_manifest = true,
                 Drops::Manifest(manifest) => {
                     let key = Key::Manifest { repo, manifest };
                     note(store, key, work).await;

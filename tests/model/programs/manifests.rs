@@ -23,15 +23,7 @@ fn each(tags: u8) -> impl Iterator<Item = u8> {
 
 pub(super) async fn push(store: &Store, local: Local, job: Job) -> Steps<Next> {
     let local = if local.tries == 0 { Local { tags: job.tags, ..local } } else { local };
-    let pushed = match push_once(store, local, job, false).await {
-        Err(why) if local.tries > 0 || why == Outcome::Failed => {
-            // It may have listed the repository when its reference in flight had expired.
-            store.create(store.dropped()).await?;
-            return Err(why);
-        }
-        pushed => pushed?,
-    };
-    match pushed {
+    match push_once(store, local, job, false).await? {
         Pushed::Whole(pending) => {
             // The client has its answer; that the reference in flight goes, nobody waits for.
             store.reply(Outcome::Acknowledged);
@@ -51,7 +43,7 @@ pub(super) enum Pushed {
 }
 
 /// `completes`: it is there, and what belongs to it may not be.
-pub(super) async fn push_once(store: &Store, local: Local, job: Job, completes: bool) -> Steps<Pushed> {
+pub(super) async fn push_once(store: &Store, mut local: Local, job: Job, completes: bool) -> Steps<Pushed> {
     let manifest = Key::Manifest { repo: job.repo, manifest: job.manifest };
     let entry = (store.rules.subject && job.manifest == D).then_some(Key::Entry);
     let read = |at: u8, key: Key| {
@@ -88,19 +80,25 @@ pub(super) async fn push_once(store: &Store, local: Local, job: Job, completes: 
         before = store.read(manifest).await;
     }
     let body = if before.is_present() { before.body() | job.tags } else { store.life() << 2 | job.tags };
+    let mut is_listed = true;
     if !(before.is_live() && store.is(Wrong::NoTouch)) {
         let publish = async {
             let store = store.strand(0);
             store.publish(manifest, before, body).await
         };
-        let (published, listed) = join(publish, list_repository(&store.strand(1), job.repo)).await;
-        listed?;
+        let (published, line) = join(publish, list_over(&store.strand(1), job.repo, local.line)).await;
+        let line = line?;
+        is_listed = line.is_live();
+        local.line = if is_listed { Value::ABSENT } else { line };
         if !matches!(published?, Written::Done(_)) {
             return Ok(Pushed::Again(local));
         }
     }
     let written = Value::new(Is::Live, body & !3, 0);
     let again = Local { passed: true, seen: written, ..local };
+    if !is_listed {
+        return Ok(Pushed::Again(again));
+    }
     if let Some(entry) = entry
         && !matches!(store.publish(entry, listed, 0).await?, Written::Done(_))
     {
@@ -117,14 +115,26 @@ pub(super) async fn push_once(store: &Store, local: Local, job: Job, completes: 
     if left == 0 { Ok(Pushed::Whole(pending)) } else { Ok(Pushed::Again(Local { tags: left, ..again })) }
 }
 
-/// Has the repository in the catalog.
+/// The line of the repository in the catalog, after it was written over what was seen of it.
+async fn list_over(store: &Store, repo: u8, mut over: Value) -> Steps<Value> {
+    loop {
+        match store.publish(Key::Catalog(repo), over, 0).await? {
+            Written::Done(_) => return Ok(Value::new(Is::Live, 0, 0)),
+            Written::Lost(now) | Written::Unclear(now) if now.is_live() || !store.is(Wrong::NoLineFence) => {
+                return Ok(now);
+            }
+            Written::Lost(now) | Written::Unclear(now) => over = now,
+        }
+    }
+}
+
+/// Has a repository in the catalog that has a manifest.
 pub(super) async fn list_repository(store: &Store, repo: u8) -> Steps<()> {
     let mut over = Value::ABSENT;
     loop {
-        match store.publish(Key::Catalog(repo), over, 0).await? {
-            Written::Done(_) => return Ok(()),
-            Written::Lost(now) | Written::Unclear(now) if now.is_live() => return Ok(()),
-            Written::Lost(now) | Written::Unclear(now) => over = now,
+        over = list_over(store, repo, over).await?;
+        if over.is_live() {
+            return Ok(());
         }
     }
 }
