@@ -26,16 +26,14 @@ impl Retainer {
     ) -> Result<()> {
         while !doomed.is_empty() {
             let batch: Vec<_> = doomed.drain(..doomed.len().min(BATCH)).collect();
-            let mut digests: BTreeSet<Digest> = batch.iter().map(|(read, _)| read.known.digest).collect();
+            let digests: BTreeSet<Digest> = batch.iter().map(|(read, _)| read.known.digest).collect();
             // Only saves condemning.
             let needed = self.collector.needed_children(repository, &digests).await?;
-            digests.retain(|digest| who_needs(&needed, digest).is_none());
             let mut condemned = Vec::new();
             for (read, verdict) in batch {
-                let outcome = if digests.contains(&read.known.digest) {
-                    self.condemn(repository, &read.known).await?.ok_or(Spared::Changed)
-                } else {
-                    Err(who_needs(&needed, &read.known.digest).unwrap_or(Spared::Needed))
+                let outcome = match who_needs(&needed, &read.known.digest) {
+                    None => self.condemn(repository, &read.known).await?.ok_or(Spared::Changed),
+                    Some(spared) => Err(spared),
                 };
                 match outcome {
                     Ok(nonce) => condemned.push((read, verdict, nonce)),
@@ -44,6 +42,7 @@ impl Retainer {
             }
             // From here on, who comes to one of them lifts it, and the last write to it loses. Who came before is found. If we
             // stop, what is condemned is there as ever, and the next walk comes upon it.
+            let digests = condemned.iter().map(|(read, ..)| read.known.digest).collect();
             let needed = self.collector.needed_children(repository, &digests).await?;
             for (read, verdict, nonce) in condemned {
                 let spared = match who_needs(&needed, &read.known.digest) {
