@@ -1,5 +1,7 @@
 //! Pushes of manifests, and deletes of them and of tags.
 
+use marina_distribution::registry::{Retained, Retainer, Rule};
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -100,4 +102,54 @@ async fn deletes_are_as_modelled() {
         let done = code.run(script, async |registry| ends(&registry.delete_tag(&repo("a"), &tag).await)).await;
         same(&format!("tag, {script:?}"), &alone(Start::tagged(), Op::DeleteTag(0)), script, done);
     }
+}
+
+/// What retention does about one manifest from where it condemns it on. It looks through what can be put back as well, which
+/// only spares more; and it has read the manifest once before, to judge it.
+async fn retire(code: &Code, script: Script) -> (Rounds, Outcome) {
+    let retains = async |registry: &Arc<Registry>| {
+        let repositories = vec![glob::Pattern::new("**").unwrap()];
+        let rule = Rule { repositories, untagged_older: Some(Duration::from_hours(1)), ..Rule::default() };
+        match Retainer::new(Arc::clone(registry), vec![rule]).walk().await {
+            Ok(Retained { manifests: 1, .. }) => Outcome::Acknowledged,
+            Ok(Retained { spared: 1, .. }) => Outcome::Refused,
+            Ok(done) => panic!("{done:?}"),
+            Err(error) => ends::<()>(&Err(error)),
+        }
+    };
+    let (rounds, outcome) = Code::at(48, code.below.clone()).await.run(script, retains).await;
+    let looks = |round: &Vec<Step>| *round == [("list", "trash")];
+    let judged = rounds.iter().position(looks).unwrap();
+    (rounds.into_iter().skip(judged).filter(|round| !looks(round)).collect(), outcome)
+}
+
+#[tokio::test(start_paused = true)]
+async fn manifests_are_retired_as_modelled() {
+    let scripts: [(Script, Script); 11] = [
+        (&[], &[]),
+        (&[(PUT_MANIFEST, 0, Meddle::Rewritten(Is::Live))], &[(PUT_MANIFEST, 0, Meddle::Rewritten(Is::Live))]),
+        (&[(PUT_MANIFEST, 0, Meddle::Rewritten(Is::Deleted))], &[(PUT_MANIFEST, 0, Meddle::Rewritten(Is::Deleted))]),
+        (&[(PUT_MANIFEST, 0, Meddle::ReplyLost)], &[(PUT_MANIFEST, 0, Meddle::ReplyLost)]),
+        (&[(PUT_MANIFEST, 0, Meddle::NotApplied)], &[(PUT_MANIFEST, 0, Meddle::NotApplied)]),
+        (&[(PUT_MANIFEST, 1, Meddle::Rewritten(Is::Live))], &[(PUT_MANIFEST, 1, Meddle::Rewritten(Is::Live))]),
+        (
+            &[(PUT_MANIFEST, 1, Meddle::Rewritten(Is::Condemned))],
+            &[(PUT_MANIFEST, 1, Meddle::Rewritten(Is::Condemned))],
+        ),
+        (&[(PUT_MANIFEST, 1, Meddle::ReplyLost)], &[(PUT_MANIFEST, 1, Meddle::ReplyLost)]),
+        (&[(READ_MANIFEST, 1, Meddle::Rewritten(Is::Live))], &[(READ_MANIFEST, 2, Meddle::Rewritten(Is::Live))]),
+        (
+            &[(READ_MANIFEST, 1, Meddle::Rewritten(Is::Condemned))],
+            &[(READ_MANIFEST, 2, Meddle::Rewritten(Is::Condemned))],
+        ),
+        (&[(READ_MANIFEST, 2, Meddle::Rewritten(Is::Live))], &[(READ_MANIFEST, 3, Meddle::Rewritten(Is::Live))]),
+    ];
+    let listed = || Start::image().put(Key::Catalog(0), Is::Live, 0);
+    for (script, of_code) in scripts {
+        let code = Code::with_image(false, &[]).await;
+        same(&format!("{script:?}"), &alone(listed(), Op::CollectManifest(D)), script, retire(&code, of_code).await);
+    }
+    let code = Code::with_image(false, &[]).await.manifest(Is::Condemned).await;
+    let condemned = Start::empty().blob(0).manifest(D, Is::Condemned, 0).put(Key::Catalog(0), Is::Live, 0);
+    same("condemned before", &alone(condemned, Op::CollectManifest(D)), &[], retire(&code, &[]).await);
 }
