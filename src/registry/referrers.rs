@@ -20,9 +20,10 @@ use crate::{
 
 impl JsonValue for Descriptor {}
 
-/// Descriptors of referrers by their digest. What a manifest says of itself never changes; whether it is listed is read
-/// from the store every time.
-pub(crate) struct Cache(Mutex<LruCache<Digest, Descriptor>>);
+/// Descriptors of referrers by their digest and the size of their entry: the same bytes may be an artifact of either of two
+/// types, whose names differ in length. What a manifest says of itself never changes; whether it is listed is read from
+/// the store every time.
+pub(crate) struct Cache(Mutex<LruCache<(Digest, u64), Descriptor>>);
 
 /// How many descriptors are remembered.
 const CACHED: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -70,12 +71,13 @@ impl Registry {
     /// The descriptor behind a listed entry; `None` if it has gone since.
     async fn referrer_at(&self, repository: &Repository, subject: &Digest, entry: Entry) -> Result<Option<Descriptor>> {
         let Some(layout::Named::Referrer { referrer, .. }) = layout::parse(&entry.key) else { return Ok(None) };
-        if let Some(known) = self.descriptors.get(&referrer) {
+        let listed = (referrer, entry.size);
+        if let Some(known) = self.descriptors.get(&listed) {
             return Ok(Some(known));
         }
         let seen = layout::referrer(repository, subject, &referrer).read(self.store()).await?;
         let Some(descriptor) = seen.present() else { return Ok(None) };
-        self.descriptors.remember(referrer, descriptor);
+        self.descriptors.remember(listed, descriptor);
         Ok(Some(descriptor.clone()))
     }
 }
@@ -101,13 +103,13 @@ fn serialized_size(descriptor: &Descriptor) -> usize {
 }
 
 impl Cache {
-    fn get(&self, digest: &Digest) -> Option<Descriptor> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    fn get(&self, listed: &(Digest, u64)) -> Option<Descriptor> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(listed).cloned()
     }
 
-    fn remember(&self, digest: Digest, descriptor: &Descriptor) {
+    fn remember(&self, listed: (Digest, u64), descriptor: &Descriptor) {
         if serialized_size(descriptor) <= CACHED_BYTES {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).put(digest, descriptor.clone());
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).put(listed, descriptor.clone());
         }
     }
 }

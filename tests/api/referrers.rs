@@ -53,6 +53,22 @@ async fn a_malformed_subject_is_invalid() {
     }
 }
 
+// REF-4
+#[tokio::test]
+async fn a_referrer_has_the_type_that_it_was_pushed_as_also_where_the_same_bytes_were_pushed_as_another() {
+    everywhere(async |server| {
+        let text = json!({ "artifactType": "a/b", "blobs": [], "subject": nowhere() }).to_string();
+        let types =
+            ["application/vnd.oci.artifact.manifest.v1+json", "application/vnd.cncf.oras.artifact.manifest.v1+json"];
+        for (repository, media_type) in ["a", "b"].into_iter().zip(types) {
+            server.put_manifest(repository, &sha256(&text), media_type, &text).await.is(201);
+            let listed = referrers(server, repository, NOWHERE).await;
+            assert_eq!(listed.iter().map(|it| &it["mediaType"]).collect::<Vec<_>>(), [media_type]);
+        }
+    })
+    .await;
+}
+
 // REF-4, REF-5, REF-6
 #[tokio::test]
 async fn each_referrer_is_described_as_its_manifest_describes_it() {
