@@ -2,36 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod clock;
+
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::stream;
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
-    registry::{
-        Chunk, Clock, Collected, Collector, Error, PageRequest, Push, Registry, Restored, Settings, Version, check,
-    },
+    registry::{Chunk, Collected, Collector, Error, PageRequest, Push, Registry, Restored, Settings, Version, check},
     store::{Condition, Key, Put, Store, memory::MemoryStore},
 };
 
+use self::clock::Turned;
+
 const HOUR: u64 = 3600;
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// A clock that a test turns.
-#[derive(Debug)]
-struct Turned(AtomicU64);
-
-impl Clock for Turned {
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
-    }
-}
 
 struct World {
     store: Arc<MemoryStore>,
@@ -47,7 +36,7 @@ impl World {
 
     async fn with(settings: Settings) -> Self {
         let store = Arc::new(MemoryStore::default());
-        let clock = Arc::new(Turned(AtomicU64::new(1_800_000_000)));
+        let clock = Turned::new();
         let registry = Registry::open_with(store.clone(), settings, clock.clone()).await.unwrap();
         let collector = Collector::new(Arc::clone(&registry));
         Self { store, clock, registry, collector }

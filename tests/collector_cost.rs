@@ -2,11 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod clock;
+
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -22,22 +21,14 @@ use marina_distribution::{
 };
 use tokio::time::Instant;
 
+use self::clock::Turned;
+
 const LAYERS: usize = 9;
 /// An image of a config and nine layers: its blobs, each with bytes, record and holder, the manifest and a tag.
 const OBJECTS_PER_IMAGE: usize = 10 * 3 + 2;
 /// The images that are deleted lie in so many repositories, among some that stay.
 const REPOSITORIES: usize = 10;
 const DELETED: usize = 1_000;
-
-/// A clock that a test turns.
-#[derive(Debug)]
-struct Turned(AtomicU64);
-
-impl Clock for Turned {
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
-    }
-}
 
 /// A clock that goes with the runtime's.
 #[derive(Debug)]
@@ -153,7 +144,7 @@ struct Counted {
 impl Counted {
     async fn over(store: &Arc<MemoryStore>) -> Self {
         let store = Arc::new(Metered::new(store.clone()));
-        let clock = Arc::new(Turned(AtomicU64::new(1_800_000_000)));
+        let clock = Turned::new();
         let registry = Registry::open_with(store.clone(), Settings::default(), clock.clone()).await.unwrap();
         Self { store, clock, collector: Collector::new(Arc::clone(&registry)), registry }
     }

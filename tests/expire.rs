@@ -2,19 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::{Duration, SystemTime},
+mod clock;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
 use futures_util::stream;
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
-    registry::{Chunk, Clock, Error, Expired, PageRequest, Push, Registry, Settings, Torn, Whole},
+    registry::{Chunk, Error, Expired, PageRequest, Push, Registry, Settings, Torn, Whole},
     store::{
         Store,
         faulty::{Fault, Faulty},
@@ -23,23 +22,11 @@ use marina_distribution::{
     },
 };
 
+use self::clock::Turned;
+
 const HOUR: u64 = 3600;
 
-/// A clock that a test turns.
-#[derive(Debug)]
-struct Turned(AtomicU64);
-
-impl Clock for Turned {
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
-    }
-}
-
 impl Turned {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(1_800_000_000)))
-    }
-
     fn forward(&self, hours: u64) {
         self.0.fetch_add(hours * HOUR, Ordering::Relaxed);
     }

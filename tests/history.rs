@@ -2,11 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod clock;
+
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -24,19 +23,11 @@ use marina_distribution::{
     },
 };
 
+use self::clock::Turned;
+
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
-
-/// A clock that a test turns.
-#[derive(Debug)]
-struct Turned(AtomicU64);
-
-impl Clock for Turned {
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
-    }
-}
 
 struct World {
     store: Arc<MemoryStore>,
@@ -51,7 +42,7 @@ impl World {
 
     async fn with(settings: Settings) -> Self {
         let store = Arc::new(MemoryStore::default());
-        let clock = Arc::new(Turned(AtomicU64::new(1_800_000_000)));
+        let clock = Turned::new();
         let registry = Registry::open_with(store.clone(), settings, clock.clone()).await.unwrap();
         Self { store, clock, registry }
     }

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "../clock/mod.rs"]
+mod clock;
 mod deep;
 mod fixture;
 mod live;

@@ -1,17 +1,11 @@
 //! What rots, is mended and is collected: nothing good goes with it, nothing is left of it, and the rest goes on.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference},
     registry::{
-        Clock, Collector, Error, PageRequest, Registry, Settings,
+        Collector, Error, PageRequest, Registry, Settings,
         check::{Check, Share},
     },
     store::{
@@ -20,20 +14,14 @@ use marina_distribution::{
     },
 };
 
-use crate::fixture::{
-    Damage::{Edit, Remove},
-    INDEX, blob_key, body, create, damage, image, key, manifest_key, push, push_blob, read, repository, sha256,
-    subject, tag,
+use crate::{
+    clock::Turned,
+    fixture::{
+        Damage::{Edit, Remove},
+        INDEX, blob_key, body, create, damage, image, key, manifest_key, push, push_blob, read, repository, sha256,
+        subject, tag,
+    },
 };
-
-#[derive(Debug)]
-struct Turned(AtomicU64);
-
-impl Clock for Turned {
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
-    }
-}
 
 struct World {
     store: Arc<dyn Store>,
@@ -48,9 +36,15 @@ impl World {
 
     async fn with(settings: Settings) -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits { min_part: 5000, part: 5000, ..TINY_PARTS }));
-        let clock = Arc::new(Turned(AtomicU64::new(1_800_000_000)));
+        let clock = Turned::new();
         let registry = Registry::open_with(Arc::clone(&store), settings, clock.clone()).await.unwrap();
         Self { store, clock, registry }
+    }
+
+    /// The two blobs of an image.
+    async fn blobs(&self) -> (Digest, Digest) {
+        let config = push_blob(&self.registry, "a", b"conf").await.unwrap();
+        (config, push_blob(&self.registry, "a", b"layr").await.unwrap())
     }
 
     async fn days(&self, days: u64) {
@@ -100,8 +94,7 @@ async fn a_manifest_that_would_not_be_taken_today_is_served_and_spared_and_keeps
 #[tokio::test(start_paused = true)]
 async fn nothing_is_left_of_a_manifest_that_was_deleted_out_of_quarantine() {
     let world = World::new().await;
-    let config = push_blob(&world.registry, "a", b"conf").await.unwrap();
-    let layer = push_blob(&world.registry, "a", b"layr").await.unwrap();
+    let (config, layer) = world.blobs().await;
     let text = image(&config, &layer, "");
     let digest = push(&world.registry, "a", Reference::Digest(sha256(text.as_bytes())), &text).await.unwrap();
     world.days(3).await;
@@ -131,8 +124,7 @@ async fn a_record_that_cannot_say_its_bytes_any_more_goes_when_nothing_needs_it(
 #[tokio::test(start_paused = true)]
 async fn a_walk_spares_bytes_that_only_a_holder_names() {
     let world = World::new().await;
-    let config = push_blob(&world.registry, "a", b"conf").await.unwrap();
-    let layer = push_blob(&world.registry, "a", b"layr").await.unwrap();
+    let (config, layer) = world.blobs().await;
     push(&world.registry, "a", tag("t"), &image(&config, &layer, "")).await.unwrap();
     world.days(3).await;
     let at = blob_key(&layer, "_");
@@ -152,8 +144,7 @@ async fn a_walk_spares_bytes_that_only_a_holder_names() {
 #[tokio::test(start_paused = true)]
 async fn a_damaged_entry_keeps_nothing_else_from_being_put_back() {
     let world = World::new().await;
-    let config = push_blob(&world.registry, "a", b"conf").await.unwrap();
-    let layer = push_blob(&world.registry, "a", b"layr").await.unwrap();
+    let (config, layer) = world.blobs().await;
     let digest = push(&world.registry, "a", tag("t"), &image(&config, &layer, "")).await.unwrap();
     world.registry.delete_manifest(&repository("a"), &digest).await.unwrap();
     world.registry.settle().await;

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../clock/mod.rs"]
+mod clock;
 mod content;
 mod requests;
 mod rounds;

@@ -3,15 +3,15 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use futures_util::StreamExt;
 use marina_distribution::{
     oci::Reference,
-    registry::{Clock, Collector, Registry, Settings, check},
+    registry::{Collector, Registry, Settings, check},
     store::{
         Key, Span, Store,
         faulty::{Call, Fault, Faulty},
@@ -20,7 +20,10 @@ use marina_distribution::{
 };
 use tokio::task::JoinHandle;
 
-use crate::content::{Doc, digest, push, repo, upload};
+use crate::{
+    clock::Turned,
+    content::{Doc, digest, push, repo, upload},
+};
 
 const HOUR: u64 = 3600;
 const REPOSITORIES: [&str; 3] = ["a", "b", "new"];
@@ -29,16 +32,6 @@ const BLOBS: [&str; 8] = ["kept", "shared", "gone", "orphan", "one", "two", "sig
 pub(crate) const PAIR: [&str; 2] = ["one", "two"];
 
 type Plan = Box<dyn Fn(usize) -> Fault + Send + Sync>;
-
-/// A clock that a test turns.
-#[derive(Debug)]
-struct Turned(AtomicU64);
-
-impl Clock for Turned {
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
-    }
-}
 
 pub(crate) struct World {
     pub(crate) memory: Arc<MemoryStore>,
@@ -57,7 +50,7 @@ pub(crate) struct Replica {
 impl World {
     pub(crate) async fn new(settings: Settings) -> Self {
         let memory = Arc::new(MemoryStore::default());
-        let clock = Arc::new(Turned(AtomicU64::new(1_800_000_000)));
+        let clock = Turned::new();
         let sound = Registry::open_with(memory.clone(), settings.clone(), clock.clone()).await.unwrap();
         Self { memory, clock, settings, sound }
     }

@@ -2,17 +2,14 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
 };
 
 use glob::Pattern;
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
-    registry::{Clock, Collector, Error, PageRequest, Push, Registry, Retained, Retainer, Rule, Settings, check},
+    registry::{Collector, Error, PageRequest, Push, Registry, Retained, Retainer, Rule, Settings, check},
     store::{
         Store,
         faulty::{Call, Fault, Faulty},
@@ -20,22 +17,14 @@ use marina_distribution::{
     },
 };
 
+use crate::clock::Turned;
+
 pub(crate) const HOUR: u64 = 3600;
 pub(crate) const DAY: u64 = 24 * HOUR;
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 pub(crate) type Plan = Box<dyn Fn(usize) -> Fault + Send + Sync>;
-
-/// A clock that a test turns.
-#[derive(Debug)]
-pub(crate) struct Turned(AtomicU64);
-
-impl Clock for Turned {
-    fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0.load(Ordering::Relaxed))
-    }
-}
 
 /// A store, a replica with which things go wrong, and a sound one.
 pub(crate) struct World {
@@ -60,7 +49,7 @@ impl World {
 
     pub(crate) async fn with(settings: Settings) -> Self {
         let memory = Arc::new(MemoryStore::default());
-        let clock = Arc::new(Turned(AtomicU64::new(1_800_000_000)));
+        let clock = Turned::new();
         let troubled = Replica::of(memory.clone(), &settings, &clock).await;
         let sound = Registry::open_with(memory.clone(), settings.clone(), clock.clone()).await.unwrap();
         Self { memory, clock, troubled, sound, settings }
