@@ -26,7 +26,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Bytes, Collector, Event, Told};
 use crate::{
-    oci::Digest,
+    oci::{Digest, Repository},
     registry::{
         PARALLEL, Result,
         blob::{Holder, bytes_of},
@@ -166,8 +166,7 @@ async fn add_held(store: &dyn Store, named: &mut Filter) -> store::Result<()> {
             page.into_iter().filter(|entry| entry.size >= LIVE_AT_LEAST).map(|entry| layout::parse(&entry.key));
         let reads = holders.map(|parsed| async move {
             let Some(Named::Holder(digest, repository)) = parsed else { return Ok(None) };
-            let seen = layout::holder(&digest, &repository).read(store).await?;
-            seen.told().as_ref().map(Holder::data).transpose()
+            told_by_holder(store, &digest, &repository).await
         });
         let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffer_unordered(PARALLEL);
         while let Some(data) = reads.try_next().await? {
@@ -177,6 +176,11 @@ async fn add_held(store: &dyn Store, named: &mut Filter) -> store::Result<()> {
     Ok(())
 }
 
+async fn told_by_holder(store: &dyn Store, digest: &Digest, repository: &Repository) -> store::Result<Option<Key>> {
+    let seen = layout::holder(digest, repository).read(store).await?;
+    seen.told().as_ref().map(Holder::data).transpose()
+}
+
 /// What the holders of a blob name that has no record.
 async fn add_unrecorded(store: &dyn Store, blob: Option<(Digest, bool)>, named: &mut Filter) -> store::Result<()> {
     let Some((digest, false)) = blob else { return Ok(()) };
@@ -184,8 +188,7 @@ async fn add_unrecorded(store: &dyn Store, blob: Option<(Digest, bool)>, named: 
     while let Some(keys) = pages.next(store).await? {
         for key in keys {
             if let Some(Named::Holder(digest, repository)) = layout::parse(&key) {
-                let seen = layout::holder(&digest, &repository).read(store).await?;
-                named.extend(seen.told().as_ref().map(Holder::data).transpose()?);
+                named.extend(told_by_holder(store, &digest, &repository).await?);
             }
         }
     }
