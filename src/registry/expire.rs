@@ -199,6 +199,7 @@ impl Registry {
         if let Some(stored) = stored.present() {
             self.complete_manifest(&entry, stored).await?;
         } else {
+            // Nor may it list a repository without manifests. If we stop here the next round does this again.
             fence(self.store(), &layout::catalog(&entry.repository)).await?;
         }
         let digests = entry.references.iter().filter_map(AnyDigest::known).copied().collect();

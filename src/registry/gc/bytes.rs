@@ -155,7 +155,8 @@ impl Collector {
                 // Nobody waits for it to be pushed again any more.
                 (State::Quarantined(_), Need::None) => match seen.told() {
                     Some(record) => doomed.push(Doomed { digest, size: record.size, data: record.data()?, seen }),
-                    // Its bytes have no name any more: a walk finds them.
+                    // Its bytes have no name any more: a walk finds them. If we stop after this, the entry that led here is
+                    // still there, and notes the tombstone.
                     None => match register.bury(self.store(), &seen, false).await? {
                         Written::Done(nonce) => tombstones.push((register.key().as_str().to_owned(), nonce)),
                         Written::Lost(_) | Written::Unclear(_) => waiting.push(digest),

@@ -59,6 +59,7 @@ impl Registry {
             let digests = digests_in(content).into_iter().collect();
             let what = DroppedWhat::Push { digest: *digest, tags: Vec::new(), digests };
             Dropped { at: self.now(), repository: repository.clone(), what }.put(self.store(), 0).await?;
+            // If we stop here the entry waits, as all does in a repository with a manifest in quarantine.
             let is_done = register.bury(self.store(), &seen, true).await?.is_done();
             return if is_done { Ok(()) } else { Err(Error::Busy) };
         }
