@@ -193,8 +193,10 @@ impl Registry {
     async fn mount_to_the_end(&self, repository: &Repository, digest: &Digest, source: &Repository) -> Result<bool> {
         let (own, theirs) = (layout::holder(digest, repository), layout::holder(digest, source));
         let mut deadline = self.deadline();
+        let mut is_unclear = false;
         loop {
             let over = own.read(self.store()).await?;
+            may_be_held_again(&over, is_unclear)?;
             let pending = self.announce(repository, digest, None).await?;
             // From here on no collector that has not condemned the record yet will: it sees the reference in flight.
             let record = layout::record(digest);
@@ -213,10 +215,10 @@ impl Registry {
             // If we stop here nothing is held, and the reference in flight expires.
             match own.publish(self.store(), &over, &lifted.holder()).await? {
                 Written::Done(_) => return Ok(true),
-                Written::Lost(_) => deadline.again().await?,
-                // Perhaps it was held and a client has deleted it since; one mount does not undo that.
-                Written::Unclear(_) => return Err(Error::Busy),
+                Written::Lost(_) => {}
+                Written::Unclear(_) => is_unclear = true,
             }
+            deadline.again().await?;
         }
     }
 
@@ -244,6 +246,7 @@ impl Registry {
         let mut deadline = self.deadline();
         // A new blob is the usual case: both expected absent. Where that is wrong, the write below loses.
         let (mut held, mut recorded) = (Seen::absent(), Seen::absent());
+        let mut is_unclear = false;
         loop {
             let data = source.data_key();
             // Protects the fresh blob for the grace period, and leads the collector to bytes that are never published.
@@ -255,13 +258,13 @@ impl Registry {
                 match register.publish(self.store(), &held, &record.holder()).await? {
                     Written::Done(_) => return Ok(()),
                     Written::Lost(_) => {}
-                    // Perhaps it was held and a client has deleted it since; one upload does not undo that.
-                    Written::Unclear(_) => return Err(Error::Busy),
+                    Written::Unclear(_) => is_unclear = true,
                 }
             }
             // A twin, a delete, or an expiry was here first. Start again, from the reads.
             deadline.again().await?;
             (held, recorded) = try_join(register.read(self.store()), layout::record(digest).read(self.store())).await?;
+            may_be_held_again(&held, is_unclear)?;
             source.restart(self).await?;
         }
     }
@@ -322,6 +325,12 @@ impl Registry {
         };
         Ok(entry.put(self.store(), self.settings.grace.as_secs()).await?)
     }
+}
+
+/// After a write of which nobody knows whether it happened. Perhaps it did, and a client has deleted the blob since: one
+/// upload or mount does not undo that. To hold what is held, by a twin's write or its own, undoes nothing.
+fn may_be_held_again(holder: &Seen<Holder>, is_unclear: bool) -> Result<()> {
+    if is_unclear && holder.present().is_none() { Err(Error::Busy) } else { Ok(()) }
 }
 
 fn blob(repository: &Repository, digest: &Digest, holder: Option<&Holder>, condemned: bool) -> Result<Blob> {

@@ -201,6 +201,8 @@ pub(crate) struct Local {
     pub(crate) stage: u8,
     /// It has done once what it need not do again: complete its bytes, write its manifest, announce its delete.
     pub(crate) passed: bool,
+    /// Nobody knows whether its write happened.
+    pub(crate) unclear: bool,
     /// What was there instead of its repository's line.
     pub(crate) line: Value,
     /// The manifest that it wrote, or means to delete, as far as it has to tell it from another life of it.

@@ -88,6 +88,7 @@ async fn publish_blob(store: &Store, local: Local, repo: u8, blob: u8, from: Fro
     let (mut held, mut recorded) = (Value::ABSENT, Value::ABSENT);
     if local.tries > 0 || store.is(Wrong::NoTouch) {
         (held, recorded) = join(store.strand(2).read(holder), store.strand(3).read(record)).await;
+        may_be_held_again(store, local, held)?;
         if let From::Session { session, .. } = from {
             end = store.read(Key::End(session)).await;
         }
@@ -113,9 +114,22 @@ async fn publish_blob(store: &Store, local: Local, repo: u8, blob: u8, from: Fro
         if held.is_live() && store.is(Wrong::NoTouch) {
             return Ok(Next::Done(Outcome::Acknowledged));
         }
-        return over_or_again(store, local, store.publish(holder, held, data).await?);
+        return Ok(held_or_again(store, local, store.publish(holder, held, data).await?));
     }
     Ok(store.again(local))
+}
+
+/// After a write that may have happened. If it did, a client may have deleted the blob since, and that is not undone.
+fn may_be_held_again(store: &Store, local: Local, held: Value) -> Steps<()> {
+    if local.unclear && !held.is_present() && !store.is(Wrong::Twice) { Err(Outcome::Failed) } else { Ok(()) }
+}
+
+fn held_or_again(store: &Store, local: Local, written: Written) -> Next {
+    match written {
+        Written::Done(_) => Next::Done(Outcome::Acknowledged),
+        Written::Lost(_) => store.again(local),
+        Written::Unclear(_) => store.again(Local { unclear: true, ..local }),
+    }
 }
 
 /// Takes the right to publish a session's bytes, also from a finisher that died.
@@ -187,6 +201,7 @@ async fn complete(store: &Store, session: u8, tail: bool) -> Steps<()> {
 async fn mount(store: &Store, local: Local, from: u8, to: u8, blob: u8) -> Steps<Next> {
     let (own, theirs, record) = (Key::Holder { repo: to, blob }, Key::Holder { repo: from, blob }, Key::Record(blob));
     let over = store.read(own).await;
+    may_be_held_again(store, local, over)?;
     let pending = store.announce().await?;
     let (held, recorded) = if store.is(Wrong::NoRecord) {
         let held = store.look(theirs).await;
@@ -202,7 +217,7 @@ async fn mount(store: &Store, local: Local, from: u8, to: u8, blob: u8) -> Steps
         store.delete(pending).await?;
         return Err(Outcome::Refused);
     }
-    over_or_again(store, local, store.publish(own, over, lifted.body()).await?)
+    Ok(held_or_again(store, local, store.publish(own, over, lifted.body()).await?))
 }
 
 /// Deletes a tag, or a blob from a repository, for a client.

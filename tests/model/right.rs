@@ -181,6 +181,8 @@ fn faults() {
     fails(1, "push D:t, push E:t, one write fails", tagged, &[push(D, 1), push(E, 1)]).holds(1500);
     fails(1, "mount, one write fails, holders of both", blob, &[mount(), HOLDER, collect(1, 0)]).holds(1400);
     fails(1, "upload, one write fails, blob deleted", new(), &[upload(0, 0), DELETE_BLOB]).holds(80);
+    let ops = [upload(0, 0), upload(0, 0), DELETE_BLOB];
+    fails(1, "two uploads, one write fails, blob deleted", new(), &ops).holds(5000);
     fails(1, "mount, one write fails, blob deleted there", blob, &[mount(), DELETE_MOUNTED]).holds(60);
     fails(1, "push D:t, one write fails, delete the tag", Start::image(), &[push(D, 1), DELETE_TAG]).holds(130);
     let ops = [DELETE_TAG, push_if(E, 1, NOTHING)];

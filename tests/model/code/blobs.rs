@@ -18,7 +18,7 @@ async fn uploads_are_as_modelled() {
     let start = Start::empty().put(Key::Record(0), Is::Gone, 0).holder(0, 0, Is::Gone);
     same("all gone", &alone(start, UPLOAD), &[], code.upload(&[]).await);
 
-    let scripts: [Script; 8] = [
+    let scripts: [Script; 9] = [
         &[(PUT_RECORD, 0, Meddle::Fenced)],
         &[(PUT_HOLDER, 0, Meddle::Fenced)],
         &[(PUT_PENDING, 0, Meddle::NotApplied)],
@@ -28,6 +28,7 @@ async fn uploads_are_as_modelled() {
         &[(PUT_HOLDER, 0, Meddle::NotApplied), (PUT_HOLDER, 1, Meddle::ReplyLost)],
         // Unclear: it may have happened before what is read back.
         &[(PUT_HOLDER, 0, Meddle::ReplyLost), (READ_HOLDER, 0, Meddle::Rewritten(Is::Deleted))],
+        &[(PUT_HOLDER, 0, Meddle::ReplyLost), (READ_HOLDER, 0, Meddle::Rewritten(Is::Live))],
     ];
     for script in scripts {
         same(&format!("new, {script:?}"), &alone(new, UPLOAD), script, Code::new().await.upload(script).await);
@@ -67,10 +68,11 @@ async fn mounts_are_as_modelled() {
     let code = Code::with_blob().await.record(Is::Condemned).await;
     let start = Start::empty().condemned_record(0).holder(0, 0, Is::Live);
     same("record condemned", &alone(start, mount), &[], code.mount(&[]).await);
-    let scripts: [Script; 4] = [
+    let scripts: [Script; 5] = [
         &[(PUT_HOLDER, 0, Meddle::Fenced)],
         &[(PUT_HOLDER, 0, Meddle::ReplyLost)],
         &[(PUT_HOLDER, 0, Meddle::ReplyLost), (READ_HOLDER, 2, Meddle::Rewritten(Is::Deleted))],
+        &[(PUT_HOLDER, 0, Meddle::ReplyLost), (READ_HOLDER, 2, Meddle::Rewritten(Is::Live))],
         &[(PUT_PENDING, 0, Meddle::ReplyLost)],
     ];
     for script in scripts {
