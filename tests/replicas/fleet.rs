@@ -25,6 +25,9 @@ use crate::{
     minio::{BUCKET, KEY_ID, PREFIX, SECRET},
 };
 
+/// How often a client that is put off comes back.
+const COMES_BACK: usize = 20;
+
 pub(crate) struct Fleet {
     /// Where the replicas reach the store.
     store: SocketAddr,
@@ -86,8 +89,20 @@ impl Fleet {
         }
     }
 
-    /// A whole request through the balancer.
+    /// A whole request through the balancer, again if it is put off: the store may have had too much to do.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
+        let mut reply = self.send_once(method, path, headers, body);
+        for _ in 0..COMES_BACK {
+            if !reply.is_put_off() {
+                break;
+            }
+            thread::sleep(Duration::from_secs(reply.header("retry-after").parse().unwrap()));
+            reply = self.send_once(method, path, headers, body);
+        }
+        reply
+    }
+
+    pub(crate) fn send_once(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
         http::send(self.address(), method, path, headers, body).unwrap()
     }
 }

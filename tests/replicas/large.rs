@@ -154,7 +154,7 @@ fn small_chunks_however_many_become_a_blob_whichever_replica_gets_them() {
     for from in (0..content.length).step_by(CHUNK) {
         let bytes = content.bytes(from, from + CHUNK);
         let range = format!("Content-Range: {from}-{}\r\n", from + CHUNK - 1);
-        let reply = fleet.send("PATCH", &location, &range, &bytes);
+        let reply = fleet.send_once("PATCH", &location, &range, &bytes);
         assert_eq!((reply.status, reply.received()), (202, from + CHUNK), "{}", reply.text());
     }
     finish(fleet.address(), &location, &digest);

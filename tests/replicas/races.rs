@@ -28,9 +28,8 @@ fn of_many_writers_over_three_replicas_nobody_is_forgotten() {
     on_many_tags(&fleet, &config);
     on_many_referrers(&fleet, &config);
     on_one_digest(&fleet);
-    for race in 0..RACES {
-        on_one_chunk(&fleet, race);
-    }
+    let judged = (0..RACES).filter(|&race| on_one_chunk(&fleet, race)).count();
+    assert!(judged > RACES / 2, "{judged} of {RACES} races had an end");
     fleet::check(store.address);
 }
 
@@ -108,15 +107,18 @@ fn on_one_digest(fleet: &Fleet) {
     assert!(get(fleet, &format!("/v2/races/blobs/{digest}")).body == bytes);
 }
 
-/// Whose bytes are appended is known, since they differ.
-fn on_one_chunk(fleet: &Fleet, race: usize) {
+/// Whose bytes are appended is known, since they differ. `false`: the store did not say whose.
+fn on_one_chunk(fleet: &Fleet, race: usize) -> bool {
     let started = fleet.send("POST", "/v2/races/blobs/uploads/", "", b"");
     let location = started.header("location");
     // Now and then large enough for a part.
     let length = if race.is_multiple_of(10) { 9 << 20 } else { 1000 };
     let chunk = |writer: usize| vec![u8::try_from(1 + writer).unwrap(); length];
     let range = format!("Content-Range: 0-{}\r\n", length - 1);
-    let replies = together(2, |writer| fleet.send("PATCH", location, &range, &chunk(writer)));
+    let replies = together(2, |writer| fleet.send_once("PATCH", location, &range, &chunk(writer)));
+    if replies.iter().any(Reply::is_put_off) {
+        return false;
+    }
     let mut statuses: Vec<_> = replies.iter().map(|reply| reply.status).collect();
     let winner = statuses.iter().position(|status| *status == 202).unwrap();
     statuses.sort_unstable();
@@ -125,4 +127,5 @@ fn on_one_chunk(fleet: &Fleet, race: usize) {
     let done = fleet.send("PUT", &format!("{location}?digest={digest}"), "", b"");
     assert_eq!(done.status, 201, "{}", done.text());
     assert!(get(fleet, &format!("/v2/races/blobs/{digest}")).body == chunk(winner));
+    true
 }
