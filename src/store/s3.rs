@@ -157,6 +157,21 @@ impl S3Store {
         }
         Ok((keys, more))
     }
+
+    /// What HEAD says, from a GET whose body nobody reads: its 404 says of what.
+    async fn size_by_get(&self, key: &Key) -> Result<Option<u64>> {
+        let context = || format!("head {key}");
+        match self.client.get_object().bucket(&self.settings.bucket).key(self.name(key)).send().await {
+            Ok(answer) => size(answer.content_length, context).map(Some),
+            Err(error) if Refusal::of(&error).is_absent() => Ok(None),
+            Err(error) => Err(failed(error, context)),
+        }
+    }
+}
+
+fn size(length: Option<i64>, context: impl FnOnce() -> String) -> Result<u64> {
+    let size = length.and_then(|length| u64::try_from(length).ok());
+    size.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{}: no length", context())))
 }
 
 #[async_trait]
@@ -194,11 +209,10 @@ impl Store for S3Store {
         let context = || format!("head {key}");
         let answer = match self.client.head_object().bucket(&self.settings.bucket).key(self.name(key)).send().await {
             Ok(answer) => answer,
-            Err(error) if Refusal::of(&error).is_absent() => return Ok(None),
+            Err(error) if Refusal::of(&error).is_unexplained() => return self.size_by_get(key).await,
             Err(error) => return Err(failed(error, context)),
         };
-        let size = answer.content_length.and_then(|length| u64::try_from(length).ok());
-        size.map(Some).ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{}: no length", context())))
+        size(answer.content_length, context).map(Some)
     }
 
     async fn put(&self, key: &Key, bytes: Bytes, condition: Condition) -> Result<Put> {

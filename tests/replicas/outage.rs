@@ -105,6 +105,7 @@ fn a_store_that_is_slow_or_has_too_much_to_do_or_loses_answers_loses_nothing() {
     }
     for percent in [10, 50] {
         world.in_weather(Weather::Cut(percent));
+        world.in_weather(Weather::Astray(percent));
     }
 }
 

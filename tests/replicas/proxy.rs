@@ -32,6 +32,8 @@ pub(crate) enum Weather {
     Slow(Duration),
     /// This many of a hundred are refused as too many.
     SlowDown(usize),
+    /// This many of a hundred find no way to the store, and are told so by who stands before it.
+    Astray(usize),
     /// Of this many of a hundred the answer is lost, after they were done.
     Cut(usize),
 }
@@ -104,6 +106,10 @@ async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) -> io::Resu
             shared.spoilt.fetch_add(1, Ordering::Relaxed);
             return Ok(slow_down());
         }
+        Weather::Astray(percent) if hits(percent) => {
+            shared.spoilt.fetch_add(1, Ordering::Relaxed);
+            return Ok(refused(hyper::StatusCode::NOT_FOUND, "404 page not found\n"));
+        }
         _ => {}
     }
     let mut uri = std::mem::take(request.uri_mut()).into_parts();
@@ -123,8 +129,12 @@ async fn answer(shared: Arc<Shared>, mut request: Request<Incoming>) -> io::Resu
 /// As MinIO and AWS say it.
 fn slow_down() -> Answer {
     let body = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+    refused(hyper::StatusCode::SERVICE_UNAVAILABLE, body)
+}
+
+fn refused(status: hyper::StatusCode, body: &'static str) -> Answer {
     let body = Full::new(Bytes::from_static(body.as_bytes())).map_err(|never: Infallible| match never {});
     let mut answer = Response::new(body.boxed());
-    *answer.status_mut() = hyper::StatusCode::SERVICE_UNAVAILABLE;
+    *answer.status_mut() = status;
     answer
 }

@@ -30,9 +30,15 @@ impl<'a> Refusal<'a> {
         Self { status, code: error.code().unwrap_or_default() }
     }
 
-    /// There is no such object. Without its bucket nothing is known of any object. (The answer to a HEAD has no code.)
+    /// The store says that there is no such object. A 404 alone does not: it may be of a proxy without a route, or for want
+    /// of the bucket, and then nothing is known of any object.
     pub(super) fn is_absent(self) -> bool {
-        self.status == 404 && !matches!(self.code, "NoSuchBucket" | "NoSuchUpload")
+        self.status == 404 && self.code == "NoSuchKey"
+    }
+
+    /// The answer to a HEAD has no body, and so no code.
+    pub(super) fn is_unexplained(self) -> bool {
+        self.status == 404
     }
 
     pub(super) fn is_no_upload(self) -> bool {

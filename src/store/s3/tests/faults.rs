@@ -93,6 +93,32 @@ async fn only_what_the_store_does_too_much_of_is_throttled() {
     }
 }
 
+/// A proxy between us and the store has lost its route, or the bucket is gone.
+#[tokio::test]
+async fn a_404_that_does_not_speak_of_the_object_says_nothing_of_it() {
+    use Operation::{Delete, Get, Head};
+    let (store, server) = on(Quirks::S3).await;
+    let Put::Stored(version) = create(&store, "a", "1").await else { panic!("lost") };
+    let a = key("a");
+    for body in ["", "<html>404 page not found", "<Error><Code>NoSuchBucket</Code></Error>"] {
+        let lost = |operation| server.fail(operation, &Fault::Refused(StatusCode::NOT_FOUND, body), 1);
+        [Get, Get, Get, Head, Operation::Put, Delete, Delete].into_iter().for_each(lost);
+        let errors = [
+            store.read(&a).await.unwrap_err(),
+            store.open(&a, Span::ALL).await.unwrap_err(),
+            store.head(&a).await.unwrap_err(),
+            store.put(&a, "2".into(), Condition::Replace(version.clone())).await.unwrap_err(),
+            store.delete(&a).await.unwrap_err(),
+            store.delete_if(&a, &version).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind, ErrorKind::Unavailable, "{body:?}: {error}");
+        }
+        server.fail(Head, &Fault::Refused(StatusCode::NOT_FOUND, body), 1);
+        assert_eq!(store.head(&a).await.unwrap(), Some(1), "{body:?}: a GET tells");
+    }
+}
+
 #[tokio::test]
 async fn a_conflict_is_tried_again_and_leaves_no_doubt() {
     let (store, server) = on(Quirks::S3).await;

@@ -154,6 +154,7 @@ async fn a_url_is_valid_by_the_clock_of_the_store_and_not_by_ours() {
         [("Mon, 01 Jan 2001 12:00:00 GMT", "20010101T12"), ("Fri, 01 Jan 2100 12:00:00 GMT", "21000101T12")]
     {
         let (store, server) = on(Quirks::S3).await;
+        store.put(&key("data/x"), "1".into(), Condition::Create).await.unwrap();
         server.fail(Operation::Head, &Fault::Dated(date), 1);
         store.head(&key("data/x")).await.unwrap();
         let url = store.presign(&key("data/x"), Duration::from_mins(1)).await.unwrap().unwrap();
@@ -166,6 +167,7 @@ async fn how_far_our_clock_is_off_is_told_by_the_answers_of_the_store() {
     let (store, server) = on(Quirks::S3).await;
     let ours = SystemTime::UNIX_EPOCH;
     assert_eq!(store.clock(ours).seen, "the store says no time");
+    server.store_with(server.settings()).await.put(&key("x"), "1".into(), Condition::Create).await.unwrap();
     server.fail(Operation::Head, &Fault::Dated("Thu, 01 Jan 1970 02:00:30 GMT"), 1);
     store.head(&key("x")).await.unwrap();
     let finding = store.clock(ours);
