@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, future::join, stream};
 use marina_distribution::{
     oci::{Algorithm, Digest, Repository},
     registry::{Chunk, Error, Registry, SessionId, Settings, Torn},
@@ -13,6 +13,7 @@ use marina_distribution::{
         Span, Store,
         faulty::{Fault, Faulty},
         memory::{MemoryStore, TINY_PARTS},
+        metered::Verb,
     },
 };
 
@@ -118,4 +119,24 @@ async fn whatever_came_in_pieces_and_was_torn_another_replica_finishes_with_the_
         other.finish(&repository(), id, &digest, rest).await.unwrap();
         assert_eq!(read(&other, &digest).await, BYTES, "{sent} sent, {torn} torn, {more} more");
     }
+}
+
+// PUSH-11
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_takes_longer_to_read_through_than_a_publish_may_take_is_published() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(TINY_PARTS));
+    let slow = Arc::new(Faulty::new(store, |call| if call.verb == Verb::Open { Fault::Halted } else { Fault::None }));
+    let registry = registry(Arc::clone(&slow) as Arc<dyn Store>).await;
+    let id = session(&registry, Algorithm::Sha256, 20).await;
+    let digest = Digest::of(Algorithm::Sha512, BYTES);
+    let repository = repository();
+    let finish = registry.finish(&repository, id, &digest, chunk(&BYTES[20..]));
+    let reading = async {
+        slow.halted().await;
+        tokio::time::advance(Settings::default().publish_deadline * 2).await;
+        slow.release();
+    };
+    let (done, ()) = join(finish, reading).await;
+    done.unwrap();
+    assert!(registry.stat_blob(&repository, &digest).await.is_ok());
 }

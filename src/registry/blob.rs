@@ -252,7 +252,7 @@ impl Registry {
             // Protects the fresh blob for the grace period, and leads the collector to bytes that are never published.
             self.announce(repository, digest, Some(&data)).await?;
             source.own(self).await?;
-            if let Some(record) = self.settle_record(digest, size, recorded, source, &data, &deadline).await? {
+            if let Some(record) = self.settle_record(digest, size, recorded, source, &data, &mut deadline).await? {
                 deadline.check()?;
                 // If we stop here the record may be new: a blob that nobody holds, which the pending entry leads to.
                 match register.publish(self.store(), &held, &record.holder()).await? {
@@ -277,7 +277,7 @@ impl Registry {
         seen: Seen<Record>,
         source: &mut Source,
         data: &Key,
-        deadline: &Deadline,
+        deadline: &mut Deadline,
     ) -> Result<Option<Record>> {
         let register = layout::record(digest);
         if seen.present().is_some() {
@@ -286,7 +286,12 @@ impl Registry {
             return Ok(register.lift(self.store(), now).await?);
         }
         // Bytes first: if we stop here nothing names them but the reference in flight.
-        source.bring(self, digest, size).await?;
+        let news = source.bring(self, digest, size).await?;
+        if news && deadline.check().is_err() {
+            // Hundreds of gigabytes were read through. What was seen before that is too old to write over; they are there now.
+            *deadline = self.deadline();
+            return Ok(None);
+        }
         deadline.check()?;
         let ours = Record::new(size, data);
         if seen.is_quarantined() {

@@ -85,15 +85,19 @@ impl Source {
         }
     }
 
-    /// Has the bytes at the data key, whole and durable.
-    pub(crate) async fn bring(&mut self, registry: &Registry, digest: &Digest, size: u64) -> Result<()> {
+    /// Has the bytes at the data key, whole and durable. Whether that took something that need not be done again.
+    pub(crate) async fn bring(&mut self, registry: &Registry, digest: &Digest, size: u64) -> Result<bool> {
         match self {
-            Self::Attempt(source) => source.bring(registry).await,
+            Self::Attempt(source) => source.bring(registry).await.map(|()| false),
             Self::Session(source) => {
+                let news = !source.complete || source.verify;
                 if !source.complete {
                     source.complete(registry, size).await?;
                 }
-                if source.verify { source.read_through(registry, digest).await } else { Ok(()) }
+                if source.verify {
+                    source.read_through(registry, digest).await?;
+                }
+                Ok(news)
             }
         }
     }
