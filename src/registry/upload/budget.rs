@@ -38,18 +38,26 @@ impl Budget {
         &self.buffers
     }
 
+    /// This many bytes, if they are to be had at once.
+    pub(crate) fn try_grant(&self, bytes: u64) -> Option<Grant> {
+        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(self.portion(bytes)).ok()?;
+        Some(Grant { bytes, budget: self.clone(), permit: Some(permit) })
+    }
+
     /// Waits for this many bytes. More than the whole budget counts as the whole budget, so that nobody waits for ever.
     /// A holder must be able to go on without a second grant: then there is no deadlock.
     pub(crate) async fn grant(&self, bytes: u64) -> Grant {
-        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total);
-        let permit = if let Ok(permit) = Arc::clone(&self.bytes).try_acquire_many_owned(wanted) {
-            Some(permit)
-        } else {
-            let _waiting = Waiting::among(&self.waiting);
-            // Never closed: an error cannot happen, and if it did the bound is what would be lost, not the upload.
-            Arc::clone(&self.bytes).acquire_many_owned(wanted).await.ok()
-        };
+        if let Some(granted) = self.try_grant(bytes) {
+            return granted;
+        }
+        let _waiting = Waiting::among(&self.waiting);
+        // Never closed: an error cannot happen, and if it did the bound is what would be lost, not the upload.
+        let permit = Arc::clone(&self.bytes).acquire_many_owned(self.portion(bytes)).await.ok();
         Grant { bytes, budget: self.clone(), permit }
+    }
+
+    fn portion(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes).unwrap_or(u32::MAX).min(self.total)
     }
 
     /// Returns when somebody waits: who can do with less gives some back.

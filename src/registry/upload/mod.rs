@@ -17,9 +17,11 @@ use crate::{
 
 mod budget;
 mod buffers;
+mod held;
 mod hints;
 pub(crate) mod journal;
 pub(crate) mod source;
+mod spool;
 mod writer;
 
 pub(crate) use budget::Budget;

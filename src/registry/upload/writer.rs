@@ -1,6 +1,6 @@
 //! Takes in one body: hashes it, cuts it into parts, and writes down how far it came.
 
-use std::{mem, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::{
     ByteStream, Chunk, Progress, Torn,
     budget::Grant,
+    held::Held,
     journal::{Journal, Point},
 };
 use crate::{
@@ -46,9 +47,8 @@ pub(crate) struct Writer<'a> {
     from_accepted: bool,
     landed: Boundary,
     flying: Option<Flying>,
-    /// What is not in a part yet. Never more than is granted.
-    buffer: Vec<u8>,
-    grant: Option<Grant>,
+    /// What is not in a part yet.
+    held: Held,
     /// Part numbers that are this writer's alone.
     numbers: Range<u32>,
     /// Up to where the journal knew the parts at the last checkpoint.
@@ -98,8 +98,7 @@ impl<'a> Writer<'a> {
             parts: from.parts,
             landed,
             flying: None,
-            buffer: from.tail.into(),
-            grant: None,
+            held: Held::new(from.tail, registry.store.limits().uniform_parts),
             numbers: 0..0,
             checkpointed,
         }
@@ -134,8 +133,8 @@ impl<'a> Writer<'a> {
                 let here = bytes.split_to(bytes.len().min(room));
                 self.hasher.update(&here);
                 self.offset += here.len() as u64;
-                self.buffer.extend_from_slice(&here);
-                if self.buffer.len() as u64 == self.journal.part {
+                self.held.extend(here, &self.registry.budget).await?;
+                if self.held.len() == self.journal.part {
                     self.launch().await?;
                 }
             }
@@ -148,13 +147,19 @@ impl<'a> Writer<'a> {
 
     /// The next frame of a body. While the client is silent and others wait for memory, it does not keep what can go.
     async fn next(&mut self, body: &mut ByteStream) -> Result<Option<std::result::Result<Bytes, Torn>>> {
-        let limits = self.registry.store.limits();
-        let may_go = |writer: &Self| !limits.uniform_parts && writer.buffer.len() as u64 >= limits.min_part;
-        while self.grant.is_some() && may_go(self) {
+        let (limits, budget) = (self.registry.store.limits(), &self.registry.budget);
+        while self.held.may_let_go() {
             tokio::select! {
                 biased;
                 frame = body.next() => return Ok(frame),
-                () = self.registry.budget.wanted() => self.launch().await?,
+                () = self.held.is_in_the_way(budget) => self.held.let_go(budget).await,
+            };
+        }
+        while !limits.uniform_parts && self.held.is_granted() && self.held.len() >= limits.min_part {
+            tokio::select! {
+                biased;
+                frame = body.next() => return Ok(frame),
+                () = budget.wanted() => self.launch().await?,
             }
         }
         Ok(body.next().await)
@@ -163,41 +168,25 @@ impl<'a> Writer<'a> {
     /// How many bytes can be taken into the buffer now, at least one; `left` is how many may come.
     ///
     /// A writer waits for memory only while it holds none that is not on its way to the store. Where parts may be of any
-    /// size it waits for a little, and beyond that takes what nobody else needs.
+    /// size it waits for a little, and beyond that takes what nobody else needs; elsewhere it waits for that of a part.
     async fn room(&mut self, left: u64) -> Result<usize> {
         let limits = self.registry.store.limits();
         loop {
-            let held = self.buffer.len() as u64;
+            let held = self.held.len();
             let most = held.saturating_add(left);
             // What fits in one buffer needs no parts at all, unless there are some already.
             let pieces = !limits.uniform_parts && (most > self.journal.part || self.journal.upload.is_some());
             let whole = if pieces { PIECE.max(limits.min_part) } else { most.min(self.journal.part) };
+            let room = if self.held.is_spooled() { whole.saturating_sub(held) } else { self.held.room() };
             if held >= whole {
                 self.launch().await?;
-                continue;
-            }
-            let granted = self.grant.as_ref().map_or(0, Grant::bytes);
-            if granted > held {
-                return Ok(usize::try_from(granted - held).unwrap_or(usize::MAX));
-            }
-            match &mut self.grant {
-                None => {
-                    let first = if limits.uniform_parts { whole } else { whole.min(self.smallest().max(held + 1)) };
-                    self.grant = Some(self.registry.budget.grant(first).await);
-                }
-                Some(grant) => {
-                    if !grant.grow(held.min(whole - held)) {
-                        self.launch().await?;
-                        continue;
-                    }
-                }
-            }
-            let granted = self.grant.as_ref().map_or(0, Grant::bytes);
-            let room = usize::try_from(granted - held).unwrap_or_default();
-            if self.buffer.capacity() == 0 {
-                self.buffer = self.registry.budget.buffers().take(room);
-            } else {
-                self.buffer.reserve_exact(room);
+            } else if room > 0 {
+                return Ok(usize::try_from(room).unwrap_or(usize::MAX));
+            } else if !self.held.is_granted() {
+                let first = if limits.uniform_parts { whole } else { whole.min(self.smallest().max(held + 1)) };
+                self.held.start(first, &self.registry.budget).await;
+            } else if !self.held.grow(held.min(whole - held), &self.registry.budget) {
+                self.launch().await?;
             }
         }
     }
@@ -206,8 +195,7 @@ impl<'a> Writer<'a> {
     pub(crate) async fn close(mut self) -> Result<(Progress, Journal)> {
         self.flush().await?;
         // It is remembered for longer than the room that was made for it.
-        self.buffer.shrink_to_fit();
-        let tail = Bytes::from(mem::take(&mut self.buffer));
+        let tail = self.held.take_to_keep(&self.registry.budget).await?;
         let accepted = Point { offset: self.offset, parts: self.parts.clone(), hash: self.hasher.save(), tail };
         self.sync().await?;
         // If we stop here the old offset stands, and the parts are what the last checkpoint says.
@@ -239,14 +227,14 @@ impl<'a> Writer<'a> {
     /// Everything, for the one who finishes the session now, and what was granted for that.
     pub(crate) async fn content(mut self) -> Result<(Content, Option<Grant>)> {
         self.land().await?;
-        let tail = self.registry.budget.buffers().lend(self.buffer);
+        let (tail, grant) = self.held.take(&self.registry.budget).await?;
         let content = match self.journal.upload {
             Some(upload) if !self.parts.is_empty() => {
                 Content::Parts { upload, follows: self.parts.len() > self.found, parts: self.parts, tail }
             }
             _ => Content::Buffered(tail),
         };
-        Ok((content, self.grant))
+        Ok((content, grant))
     }
 
     /// Makes a part of what is left, where the store takes parts of any size. What is small and would be a part of its own
@@ -255,7 +243,7 @@ impl<'a> Writer<'a> {
         self.land().await?;
         let limits = self.registry.store.limits();
         let least = if self.parts.len() > self.found { limits.min_part } else { self.smallest() };
-        if !limits.uniform_parts && self.buffer.len() as u64 >= least {
+        if !limits.uniform_parts && self.held.len() >= least {
             self.launch().await?;
         }
         self.land().await
@@ -274,8 +262,8 @@ impl<'a> Writer<'a> {
         let number = self.numbers.start;
         self.numbers.start += 1;
         let previous = self.parts.get(self.found..).and_then(<[Part]>::last).cloned();
-        let (store, grant) = (Arc::clone(&self.registry.store), self.grant.take());
-        let bytes = self.registry.budget.buffers().lend(mem::take(&mut self.buffer));
+        let (bytes, grant) = self.held.take(&self.registry.budget).await?;
+        let store = Arc::clone(&self.registry.store);
         let part = tokio::spawn(async move {
             let placed = store.put_part(&upload, number, bytes, previous.as_ref()).await;
             drop(grant);

@@ -1,0 +1,166 @@
+//! What has been taken in and is in no part yet.
+
+use std::{io, mem, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    budget::{Budget, Grant},
+    spool::Spool,
+};
+use crate::registry::{Error, Result};
+
+/// How long a client may take to fill the memory of a part while others wait for some. Those that are slower go by way of
+/// a file, which costs little: it has the size of a part, and is read back at once when it is full.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Bytes in memory, granted or on their way to be; or else in a file, so that a slow client holds no memory.
+#[derive(Debug)]
+pub(super) struct Held {
+    buffer: Vec<u8>,
+    grant: Option<Grant>,
+    since: Instant,
+    /// For how many bytes, in all, there is to be room.
+    whole: usize,
+    spool: Option<Spool>,
+    is_slow: bool,
+    /// Files can be written here.
+    spools: bool,
+}
+
+impl Held {
+    /// `spools`: whether it is to go to a file where others need the memory.
+    pub(super) fn new(bytes: Bytes, spools: bool) -> Self {
+        Self { buffer: bytes.into(), grant: None, since: Instant::now(), whole: 0, spool: None, is_slow: false, spools }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.spool.as_ref().map_or(self.buffer.len(), Spool::len) as u64
+    }
+
+    pub(super) fn is_granted(&self) -> bool {
+        self.grant.is_some()
+    }
+
+    pub(super) fn is_spooled(&self) -> bool {
+        self.spool.is_some()
+    }
+
+    /// How many more bytes were granted than are held.
+    pub(super) fn room(&self) -> u64 {
+        self.grant.as_ref().map_or(0, Grant::bytes).saturating_sub(self.buffer.len() as u64)
+    }
+
+    /// Waits for memory, for this many bytes in all; or has what is held go to a file, if it would wait with that, or if
+    /// its client is known to be slow.
+    pub(super) async fn start(&mut self, bytes: u64, budget: &Budget) {
+        self.whole = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut grant = budget.try_grant(bytes);
+        if grant.is_none() && self.spools && (self.is_slow || !self.buffer.is_empty()) && self.let_go(budget).await {
+            return;
+        }
+        if grant.is_none() {
+            grant = Some(budget.grant(bytes).await);
+        }
+        self.grant = grant;
+        self.since = Instant::now();
+        self.reserve(budget);
+    }
+
+    /// Grows if that is possible at once.
+    pub(super) fn grow(&mut self, bytes: u64, budget: &Budget) -> bool {
+        let grown = self.grant.as_mut().is_some_and(|grant| grant.grow(bytes));
+        if grown {
+            self.reserve(budget);
+        }
+        grown
+    }
+
+    fn reserve(&mut self, budget: &Budget) {
+        let room = usize::try_from(self.room()).unwrap_or_default();
+        if self.buffer.capacity() == 0 {
+            self.buffer = budget.buffers().take(room);
+        } else {
+            self.buffer.reserve_exact(room);
+        }
+    }
+
+    pub(super) async fn extend(&mut self, bytes: Bytes, budget: &Budget) -> Result<()> {
+        if let Some(spool) = &mut self.spool {
+            match spool.append(bytes.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.no_file(&error),
+            }
+            self.recall(self.whole, budget).await?;
+        }
+        self.buffer.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Returns when others have waited for memory, and this client for longer than is right.
+    pub(super) async fn is_in_the_way(&self, budget: &Budget) {
+        tokio::time::sleep_until(self.since + PATIENCE).await;
+        budget.wanted().await;
+    }
+
+    pub(super) fn may_let_go(&self) -> bool {
+        self.spools && self.grant.is_some()
+    }
+
+    /// Has what is held go to a file, and gives its memory back. `false`: that cannot be.
+    pub(super) async fn let_go(&mut self, budget: &Budget) -> bool {
+        let bytes = budget.buffers().lend(mem::take(&mut self.buffer));
+        match Spool::of(bytes.clone()).await {
+            Ok(spool) => {
+                self.spool = Some(spool);
+                drop(bytes);
+                self.grant = None;
+                self.is_slow = true;
+                true
+            }
+            Err(error) => {
+                self.no_file(&error);
+                self.buffer = bytes.to_vec();
+                self.reserve(budget);
+                false
+            }
+        }
+    }
+
+    fn no_file(&mut self, error: &io::Error) {
+        tracing::warn!(%error, "a slow upload keeps its memory: there is no room for a temporary file");
+        self.spools = false;
+    }
+
+    /// Has all of it in memory, and room for this many bytes.
+    async fn recall(&mut self, bytes: usize, budget: &Budget) -> Result<()> {
+        let Some(spool) = self.spool.take() else { return Ok(()) };
+        // It waits with nothing in its hands.
+        self.grant = Some(budget.grant(bytes as u64).await);
+        self.since = Instant::now();
+        let buffer = budget.buffers().take(bytes);
+        self.buffer = spool.read(buffer).await.map_err(|error| {
+            tracing::warn!(%error, "a temporary file cannot be read");
+            Error::Busy
+        })?;
+        Ok(())
+    }
+
+    /// All of it, with what was granted for it.
+    pub(super) async fn take(&mut self, budget: &Budget) -> Result<(Bytes, Option<Grant>)> {
+        self.recall(self.spooled(), budget).await?;
+        Ok((budget.buffers().lend(mem::take(&mut self.buffer)), self.grant.take()))
+    }
+
+    /// All of it, in no more memory than it needs. What was granted for it stays until this is dropped.
+    pub(super) async fn take_to_keep(&mut self, budget: &Budget) -> Result<Bytes> {
+        self.recall(self.spooled(), budget).await?;
+        self.buffer.shrink_to_fit();
+        Ok(mem::take(&mut self.buffer).into())
+    }
+
+    fn spooled(&self) -> usize {
+        self.spool.as_ref().map_or(0, Spool::len)
+    }
+}

@@ -1,0 +1,112 @@
+//! Slow clients on a store whose parts are of one size: the memory of their parts is there for others.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, future::join_all, stream};
+use marina_distribution::{
+    oci::{Algorithm, Digest, Repository},
+    registry::{Chunk, Registry, Settings, Torn},
+    store::{
+        Limits, Span,
+        memory::{MemoryStore, TINY_PARTS},
+    },
+};
+
+const PART: usize = 1000;
+/// The memory of the replica, in parts.
+const PARTS: usize = 2;
+const SLOW: usize = 10;
+/// What a client sends before it is silent, and how long for.
+const FRAME: usize = 150;
+const SILENCE: Duration = Duration::from_secs(20);
+
+async fn registry() -> Arc<Registry> {
+    let store = MemoryStore::new(Limits { part: PART as u64, min_part: PART as u64, ..TINY_PARTS });
+    let settings = Settings { memory: PARTS * PART, ..Settings::default() };
+    Registry::open(Arc::new(store), settings).await.unwrap()
+}
+
+fn repository() -> Repository {
+    Repository::parse("a").unwrap()
+}
+
+/// Bytes that are another's in no place.
+fn bytes(client: usize, length: usize) -> Bytes {
+    (0..length).map(|at| u8::try_from((at * 7 + at / 251 + client * 31) % 256).unwrap()).collect()
+}
+
+/// A body in frames, with a silence before each but the first.
+fn body(bytes: &Bytes, silence: Duration) -> Chunk {
+    let frames: Vec<Bytes> = bytes.chunks(FRAME).map(Bytes::copy_from_slice).collect();
+    let frames = stream::iter(frames.into_iter().enumerate()).then(move |(at, frame)| async move {
+        if at > 0 {
+            tokio::time::sleep(silence).await;
+        }
+        Ok::<_, Torn>(frame)
+    });
+    Chunk { start: None, declared: None, length: None, body: Box::pin(frames) }
+}
+
+async fn read(registry: &Registry, digest: &Digest) -> Vec<u8> {
+    let blob = registry.find_blob(&repository(), digest).await.unwrap();
+    let mut body = registry.read_blob(&blob, Span::ALL).await.unwrap().into_stream();
+    let mut whole = Vec::new();
+    while let Some(bytes) = body.next().await {
+        whole.extend_from_slice(&bytes.unwrap());
+    }
+    whole
+}
+
+// GEN-11
+#[tokio::test(start_paused = true)]
+async fn slow_clients_keep_nobody_else_from_memory_and_lose_nothing() {
+    push_beside_slow_clients(SILENCE).await;
+    // Where there are no files they hold their memory, and the others wait until it is free.
+    tempfile::env::override_temp_dir(Path::new("/nowhere")).unwrap();
+    push_beside_slow_clients(SILENCE * 1000).await;
+}
+
+async fn push_beside_slow_clients(patience: Duration) {
+    let registry = registry().await;
+    let slow = (0..SLOW).map(|client| {
+        let (registry, sent) = (Arc::clone(&registry), bytes(client, 2 * PART + PART / 2));
+        tokio::spawn(async move { push(&registry, sent, SILENCE).await })
+    });
+    let slow: Vec<_> = slow.collect();
+    tokio::time::sleep(SILENCE / 2).await;
+
+    let fast = (SLOW..2 * SLOW).map(|client| push(&registry, bytes(client, 5 * PART + 1), Duration::ZERO));
+    let fast = tokio::time::timeout(patience, join_all(fast)).await.unwrap();
+    assert!(patience > SILENCE || slow.iter().all(|slow| !slow.is_finished()));
+
+    for (digest, sent) in fast.into_iter().chain(join_all(slow).await.into_iter().map(Result::unwrap)) {
+        assert_eq!(read(&registry, &digest).await, sent);
+    }
+}
+
+async fn push(registry: &Arc<Registry>, sent: Bytes, silence: Duration) -> (Digest, Bytes) {
+    let digest = Digest::of(Algorithm::Sha256, &sent);
+    registry.upload_whole(&repository(), &digest, body(&sent, silence)).await.unwrap();
+    (digest, sent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_goes_on_from_what_a_slow_client_left_in_it() {
+    let registry = registry().await;
+    let sessions = join_all((0..SLOW).map(async |client| {
+        let sent = bytes(client, 3 * PART);
+        let id = registry.start_upload(&repository(), Algorithm::Sha256);
+        let (first, rest) = (sent.slice(..PART + PART / 3), sent.slice(PART + PART / 3..));
+        let after = registry.append(&repository(), id, body(&first, SILENCE)).await.unwrap();
+        assert_eq!(after.received, first.len() as u64);
+        let digest = Digest::of(Algorithm::Sha256, &sent);
+        registry.finish(&repository(), id, &digest, body(&rest, SILENCE)).await.unwrap();
+        (digest, sent)
+    }));
+    for (digest, sent) in sessions.await {
+        assert_eq!(read(&registry, &digest).await, sent);
+    }
+}
