@@ -74,7 +74,7 @@ impl Registry {
     /// Ends a session that nobody has worked on for too long, and drops its bytes unless they were published. Whether there
     /// was more of it than a mark.
     async fn expire_session(&self, id: SessionId, told: &mut gc::Told<'_>) -> Result<bool> {
-        let read = Journal::load(self.store(), id, Algorithm::Sha256).await?;
+        let read = Journal::load(self.store(), Some(&self.budget), id, Algorithm::Sha256).await?;
         let (at, digest) = match &read.end.state {
             State::Live(End::Expired { at, digest }) => (*at, *digest),
             // Nothing of it is left: another round was faster, and it needs no new mark.

@@ -23,8 +23,9 @@ use crate::{
 const MIB: usize = 1 << 20;
 /// What of a torn body may be lost: the parts since the last checkpoint, and what the sockets hold.
 const LOST: usize = 16 * 8 * MIB + 32 * MIB;
-/// The bytes of bodies that a replica holds (`memory`), and all else that it needs, in KiB.
-const PEAK: u64 = (32 + 64) << 10;
+/// The bytes of bodies that a replica holds (`memory`), and all else that it needs, with records of the journal on their
+/// way, in KiB.
+const PEAK: u64 = (32 + 112) << 10;
 const PUSHES: usize = 100;
 const SLOW: u64 = 20;
 
@@ -171,11 +172,16 @@ fn a_hundred_pushes_at_once_take_bounded_memory_and_do_not_wait_for_slow_clients
     let replica = &fleet.replicas[0];
     let server = replica.address;
     let slow = |n| {
+        let location = start_upload(server);
+        let begun = Content::new(n, 7 * MIB);
+        let mut stream = begun.send(server, &format!("PATCH {location}"), 0, begun.length).unwrap();
+        assert_eq!(http::receive(&mut stream, "PATCH").unwrap().status, 202);
         let content = Content::new(n, 16 * MIB);
-        let request = format!("PUT {}?digest={}", start_upload(server), content.digest());
-        content.send(server, &request, 0, MIB).unwrap()
+        let request = format!("PUT {location}?digest={}", content.digest());
+        content.send(server, &request, begun.length, begun.length).unwrap()
     };
-    // More than there is memory for. They say nothing more, and are not cut for that before the others are done.
+    // More than there is memory for, in what they have sent before. They say nothing more, and are not cut for that before
+    // the others are done.
     let slow: Vec<_> = (0..SLOW).map(slow).collect();
     thread::scope(|scope| {
         for n in 0..PUSHES {

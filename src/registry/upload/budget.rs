@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::buffers::Buffers;
@@ -83,6 +84,22 @@ impl Grant {
         self.bytes += bytes;
         true
     }
+
+    /// The same bytes, with what was granted for them: it is given back when the last who has them is done.
+    pub(crate) fn hold(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Granted { bytes, _grant: self })
+    }
+}
+
+struct Granted {
+    bytes: Bytes,
+    _grant: Grant,
+}
+
+impl AsRef<[u8]> for Granted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Somebody who waits, counted until it is dropped.
@@ -132,6 +149,18 @@ mod tests {
         assert_eq!(grant.bytes(), 10);
         drop(grant);
         assert!(budget.grant(10).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_bytes_hold_is_given_back_with_the_last_of_them() {
+        let budget = Budget::new(10);
+        let bytes = budget.grant(10).await.hold(Bytes::from_static(b"0123456789"));
+        let some = bytes.slice(3..5);
+        drop(bytes);
+        assert!(budget.try_grant(1).is_none());
+        assert_eq!(some, "34");
+        drop(some);
+        assert!(budget.try_grant(10).is_some());
     }
 
     #[tokio::test]

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes in memory, granted or on their way to be; or else in a file, so that a slow client holds no memory.
 #[derive(Debug)]
 pub(super) struct Held {
+    /// What the session had already, with its own grant. Moves to one of the others before anything is added to it.
+    found: Bytes,
     buffer: Vec<u8>,
     grant: Option<Grant>,
     since: Instant,
@@ -31,12 +33,21 @@ pub(super) struct Held {
 
 impl Held {
     /// `spools`: whether it is to go to a file where others need the memory.
-    pub(super) fn new(bytes: Bytes, spools: bool) -> Self {
-        Self { buffer: bytes.into(), grant: None, since: Instant::now(), whole: 0, spool: None, is_slow: false, spools }
+    pub(super) fn new(found: Bytes, spools: bool) -> Self {
+        Self {
+            found,
+            buffer: Vec::new(),
+            grant: None,
+            since: Instant::now(),
+            whole: 0,
+            spool: None,
+            is_slow: false,
+            spools,
+        }
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.spool.as_ref().map_or(self.buffer.len(), Spool::len) as u64
+        self.spool.as_ref().map_or(self.found.len() + self.buffer.len(), Spool::len) as u64
     }
 
     pub(super) fn is_granted(&self) -> bool {
@@ -57,15 +68,18 @@ impl Held {
     pub(super) async fn start(&mut self, bytes: u64, budget: &Budget) {
         self.whole = usize::try_from(bytes).unwrap_or(usize::MAX);
         let mut grant = budget.try_grant(bytes);
-        if grant.is_none() && self.spools && (self.is_slow || !self.buffer.is_empty()) && self.let_go(budget).await {
+        if grant.is_none() && self.spools && (self.is_slow || !self.found.is_empty()) && self.let_go(budget).await {
             return;
         }
         if grant.is_none() {
+            // It waits with nothing in its hands that others wait for.
+            self.found = Bytes::copy_from_slice(&self.found);
             grant = Some(budget.grant(bytes).await);
         }
         self.grant = grant;
         self.since = Instant::now();
         self.reserve(budget);
+        self.buffer.extend_from_slice(&mem::take(&mut self.found));
     }
 
     /// Grows if that is possible at once.
@@ -105,12 +119,12 @@ impl Held {
     }
 
     pub(super) fn may_let_go(&self) -> bool {
-        self.spools && self.grant.is_some()
+        self.spools && (self.grant.is_some() || !self.found.is_empty())
     }
 
     /// Has what is held go to a file, and gives its memory back. `false`: that cannot be.
     pub(super) async fn let_go(&mut self, budget: &Budget) -> bool {
-        let bytes = budget.buffers().lend(mem::take(&mut self.buffer));
+        let bytes = self.in_memory(budget);
         match Spool::of(bytes.clone()).await {
             Ok(spool) => {
                 self.spool = Some(spool);
@@ -121,8 +135,12 @@ impl Held {
             }
             Err(error) => {
                 self.no_file(&error);
-                self.buffer = bytes.to_vec();
-                self.reserve(budget);
+                if self.grant.is_some() {
+                    self.reserve(budget);
+                    self.buffer.extend_from_slice(&bytes);
+                } else {
+                    self.found = bytes;
+                }
                 false
             }
         }
@@ -150,7 +168,7 @@ impl Held {
     /// All of it, with what was granted for it.
     pub(super) async fn take(&mut self, budget: &Budget) -> Result<(Bytes, Option<Grant>)> {
         self.recall(self.spooled(), budget).await?;
-        Ok((budget.buffers().lend(mem::take(&mut self.buffer)), self.grant.take()))
+        Ok((self.in_memory(budget), self.grant.take()))
     }
 
     /// All of it, in no more memory than it needs. What was granted for it stays until this is dropped.
@@ -158,6 +176,11 @@ impl Held {
         self.recall(self.spooled(), budget).await?;
         self.buffer.shrink_to_fit();
         Ok(mem::take(&mut self.buffer).into())
+    }
+
+    fn in_memory(&mut self, budget: &Budget) -> Bytes {
+        let found = mem::take(&mut self.found);
+        if found.is_empty() { budget.buffers().lend(mem::take(&mut self.buffer)) } else { found }
     }
 
     fn spooled(&self) -> usize {

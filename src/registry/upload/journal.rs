@@ -1,9 +1,12 @@
 //! The journal of an open session. Record *n + 1* is created, never overwritten: of two writers one wins.
 
+use std::mem;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
+use super::budget::{Budget, Grant};
 use crate::{
     oci::{Algorithm, Digest, HashState, Hasher},
     registry::{
@@ -110,21 +113,27 @@ impl Journal {
         self.ahead.as_ref().unwrap_or(&self.accepted).offset
     }
 
-    /// Reads a session's end and latest record; a list tells which these are, since the newest sort first.
-    pub(crate) async fn load(store: &dyn Store, id: SessionId, algorithm: Algorithm) -> store::Result<Read> {
+    /// Reads a session's end and latest record; a list tells which these are, since the newest sort first. Its tail holds
+    /// what was granted for it, but where there is no budget: who holds memory must not wait for more.
+    pub(crate) async fn load(
+        store: &dyn Store,
+        budget: Option<&Budget>,
+        id: SessionId,
+        algorithm: Algorithm,
+    ) -> store::Result<Read> {
         let entries = store.list(&layout::session(id), None, 2).await?;
         let mut read = Read { end: Seen::absent(), journal: Self::new(algorithm, store.limits().part) };
         for entry in entries {
             match layout::parse(&entry.key) {
                 Some(layout::Named::End(_)) => read.end = layout::end(id).read(store).await?,
                 Some(layout::Named::Journal(_, seq)) => {
-                    // Removed since it was listed: the session has expired, which its end says by now.
-                    let Some(found) = store.read(&entry.key).await? else {
+                    let Some((journal, grant)) = Self::read(store, budget, id, seq, entry.size).await? else {
+                        // Removed since it was listed: the session has expired, which its end says by now.
                         read.end = layout::end(id).read(store).await?;
                         break;
                     };
-                    read.journal = Self::decode(seq, &found.bytes).ok_or_else(|| corrupt(id, seq))?.1;
-                    if !read.journal.fetch_tail(store, id).await? {
+                    read.journal = journal;
+                    if !read.journal.fetch_tail(store, id, grant).await? {
                         read.end = layout::end(id).read(store).await?;
                         if read.is_open() {
                             return Err(corrupt(id, seq));
@@ -141,13 +150,45 @@ impl Journal {
         Ok(read)
     }
 
+    /// One record, and memory for its whole tail.
+    async fn read(
+        store: &dyn Store,
+        budget: Option<&Budget>,
+        id: SessionId,
+        seq: u64,
+        size: u64,
+    ) -> store::Result<Option<(Self, Option<Grant>)>> {
+        let mut needed = size;
+        loop {
+            // It waits with nothing in its hands.
+            let mut grant = match budget {
+                Some(budget) => Some(budget.grant(needed).await),
+                None => None,
+            };
+            let Some(found) = store.read(&layout::journal(id, seq)).await? else { return Ok(None) };
+            let journal = Self::decode(seq, &found.bytes).ok_or_else(|| corrupt(id, seq))?.1;
+            let whole = size.saturating_add(journal.tail_before as u64);
+            if whole <= needed || grant.as_mut().is_none_or(|grant| grant.grow(whole - needed)) {
+                return Ok(Some((journal, grant)));
+            }
+            needed = whole;
+        }
+    }
+
+    /// The tail, for the one who goes on from it. The records know where it is.
+    pub(crate) fn take_tail(&mut self) -> Bytes {
+        let tail = mem::take(&mut self.accepted.tail);
+        if tail.len() > self.tail_before {
+            self.tail_in.push(self.seq);
+            self.tail_before = tail.len();
+        }
+        tail
+    }
+
     /// The record after this one, with the same bytes acknowledged.
     pub(crate) fn next_same(&self) -> Self {
         let mut next = self.clone();
-        if next.accepted.tail.len() > next.tail_before {
-            next.tail_in.push(self.seq);
-            next.tail_before = next.accepted.tail.len();
-        }
+        next.take_tail();
         next
     }
 
@@ -162,7 +203,7 @@ impl Journal {
     }
 
     /// Gathers the pieces of the tail. `false`: one is gone.
-    async fn fetch_tail(&mut self, store: &dyn Store, id: SessionId) -> store::Result<bool> {
+    async fn fetch_tail(&mut self, store: &dyn Store, id: SessionId, grant: Option<Grant>) -> store::Result<bool> {
         let pieces = self.tail_in.iter().map(|&seq| async move {
             let Some(found) = store.read(&layout::journal(id, seq)).await? else { return Ok(None) };
             let record = Self::decode(seq, &found.bytes).ok_or_else(|| corrupt(id, seq))?.1;
@@ -174,6 +215,9 @@ impl Journal {
         if !pieces.is_empty() {
             let whole: Vec<Bytes> = pieces.into_iter().chain([self.accepted.tail.clone()]).collect();
             self.accepted.tail = whole.concat().into();
+        }
+        if let Some(grant) = grant.filter(|_| !self.accepted.tail.is_empty()) {
+            self.accepted.tail = grant.hold(mem::take(&mut self.accepted.tail));
         }
         Ok(true)
     }

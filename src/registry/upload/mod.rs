@@ -232,7 +232,7 @@ impl Registry {
             }
         }
         check_lengths(&chunk)?;
-        let writer = self.take_last(id, &read, digest, chunk).await?;
+        let writer = self.take_last(id, read.journal, digest, chunk).await?;
         let (content, upload) = (writer.digest(), writer.upload().cloned());
         if content.algorithm() == digest.algorithm() && content != *digest {
             // Whoever ended it had other bytes: what came after those is not what the client finishes.
@@ -274,9 +274,9 @@ impl Registry {
     }
 
     /// Takes in a session's last bytes.
-    async fn take_last(&self, id: SessionId, read: &Read, digest: &Digest, chunk: Chunk) -> Result<Writer<'_>> {
-        let mut from = starting_point(&read.journal, id, chunk.start)?;
-        if let (Some(0), None, Some(ahead)) = (chunk.length, chunk.start, &read.journal.ahead) {
+    async fn take_last(&self, id: SessionId, journal: Journal, digest: &Digest, chunk: Chunk) -> Result<Writer<'_>> {
+        let mut from = starting_point(&journal, id, chunk.start)?;
+        if let (Some(0), None, Some(ahead)) = (chunk.length, chunk.start, &journal.ahead) {
             // Nothing more comes and two places are possible: the digest says which the client means.
             if !from.is(digest) {
                 from = ahead.clone();
@@ -284,7 +284,7 @@ impl Registry {
         }
         // Nothing hashed yet: then hash what the client asks for.
         let hasher = if from.offset == 0 { Hasher::new(digest.algorithm()) } else { from.hasher()? };
-        let mut writer = Writer::new(self, id, read.journal.clone(), from, hasher);
+        let mut writer = Writer::new(self, id, journal, from, hasher);
         let taken = writer.take(chunk).await?;
         if taken.torn {
             return Err(keep_torn(writer).await);
@@ -357,7 +357,7 @@ impl Registry {
     }
 
     async fn load(&self, id: SessionId, issued: session::Issued) -> Result<Read> {
-        let read = Journal::load(self.store(), id, issued.algorithm).await?;
+        let read = Journal::load(self.store(), Some(&self.budget), id, issued.algorithm).await?;
         // The id says when it was issued to a unit, in the client's favour.
         let last = if read.journal.seq == 0 { issued.at + session::UNIT } else { read.journal.at };
         if self.is_over(last) { Err(Error::UploadUnknown) } else { Ok(read) }

@@ -82,7 +82,15 @@ pub(crate) enum Content {
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) fn new(registry: &'a Registry, id: SessionId, journal: Journal, from: Point, hasher: Hasher) -> Self {
+    pub(crate) fn new(
+        registry: &'a Registry,
+        id: SessionId,
+        mut journal: Journal,
+        from: Point,
+        hasher: Hasher,
+    ) -> Self {
+        // Where it is needed, `from` has it.
+        drop(journal.take_tail());
         let accepted = journal.accepted.offset;
         let landed = Boundary { offset: from.offset - from.tail.len() as u64, hash: from.hash };
         let checkpointed = landed.offset;
@@ -354,7 +362,7 @@ impl<'a> Writer<'a> {
             self.journal = next;
             return Ok(true);
         }
-        let now = Journal::load(self.registry.store(), self.id, self.hasher.algorithm()).await?;
+        let now = Journal::load(self.registry.store(), None, self.id, self.hasher.algorithm()).await?;
         if !now.is_open() {
             return Err(Error::UploadUnknown);
         }
