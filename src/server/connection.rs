@@ -44,8 +44,11 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// The most bytes that a connection keeps for itself, either way. Also the longest head of a request.
 const BUFFER: usize = 32 * 1024;
-/// How much a peer may send ahead over HTTP/2 of what is taken from it.
-const WINDOW: u32 = 256 * 1024;
+/// How many requests a peer may have at one time on a connection of HTTP/2, and how much it may send ahead of what is
+/// taken of each. The connection has room for all of them: requests that wait for memory, and are left unread meanwhile,
+/// must not hold up those that have it and that they wait for.
+const STREAMS: u32 = 32;
+const WINDOW: u32 = 128 * 1024;
 
 /// Serves a connection until it ends, stalls, or was told to drain and has.
 pub(super) async fn serve<I>(io: I, peer: SocketAddr, router: Router, idle: Duration, drain: CancellationToken)
@@ -65,7 +68,8 @@ where
         .http2()
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_connection_window_size(STREAMS * WINDOW)
+        .max_concurrent_streams(STREAMS)
         .max_send_buf_size(BUFFER);
 
     let mut connection = pin!(builder.serve_connection(io, service));

@@ -1,11 +1,11 @@
 use axum::{
-    body::{Bytes, to_bytes},
+    body::{Body, Bytes, to_bytes},
     extract::ConnectInfo,
     http::StatusCode,
     routing::{get, post},
 };
 use futures_util::stream;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::client::conn::http2;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -224,4 +224,24 @@ async fn http2_is_spoken_and_a_connection_whose_streams_are_left_unread_is_cut()
     let unread = sender.send_request(request()).await.unwrap().into_body();
     served.await.unwrap();
     unread.collect().await.expect_err("the answer went through without being read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_of_http2_that_are_left_unread_hold_up_no_other() {
+    let unread = post(|body: Body| async move {
+        std::future::pending::<()>().await;
+        drop(body);
+    });
+    let read = post(|body: Body| async move { to_bytes(body, LARGE).await.unwrap().len().to_string() });
+    let (client, _served) = connect(Router::new().route("/unread", unread).route("/read", read));
+    let handshake = http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), TokioIo::new(client));
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let request = |path| Request::post(path).body(Full::from(vec![b'x'; LARGE])).unwrap();
+
+    let unread: Vec<_> = (1..STREAMS).map(|_| sender.send_request(request("http://h/unread"))).collect();
+    sleep(PAUSE / 2).await;
+    let answer = sender.send_request(request("http://h/read")).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), LARGE.to_string());
+    drop(unread);
 }
