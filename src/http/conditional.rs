@@ -39,6 +39,14 @@ pub(super) fn of_tag(headers: &HeaderMap) -> Result<Option<TagCondition>, Failur
     }
 }
 
+/// What takes no condition: the same.
+pub(super) fn none(headers: &HeaderMap) -> Result<(), Failure> {
+    if headers.contains_key(header::IF_MATCH) || headers.contains_key(header::IF_NONE_MATCH) {
+        return Err(Failure::unsupported("only a push to a tag takes a condition, and by the tag's own URL"));
+    }
+    Ok(())
+}
+
 /// The entity tags of a header, without their quotes, which not every client sends.
 fn tags(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());

@@ -41,7 +41,10 @@ pub(super) async fn get(call: Call, repository: Repository, reference: Reference
 pub(super) async fn put(call: Call, repository: Repository, target: Reference) -> Result<Response, Failure> {
     let Call { registry, headers, query, body, .. } = call;
     let (tags, condition) = match &target {
-        Reference::Digest(_) => (named(query.all("tag"))?, None),
+        Reference::Digest(_) => {
+            conditional::none(&headers)?;
+            (named(query.all("tag"))?, None)
+        }
         Reference::Tag(_) => (Vec::new(), conditional::of_tag(&headers)?),
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).map(ToOwned::to_owned);
@@ -61,6 +64,7 @@ pub(super) async fn put(call: Call, repository: Repository, target: Reference) -
 }
 
 pub(super) async fn delete(call: Call, repository: Repository, reference: Reference) -> Result<Response, Failure> {
+    conditional::none(&call.headers)?;
     match reference {
         Reference::Digest(digest) => call.registry.delete_manifest(&repository, &digest).await?,
         Reference::Tag(tag) => call.registry.delete_tag(&repository, &tag).await?,

@@ -314,6 +314,13 @@ async fn a_tag_moves_only_if_it_is_what_the_client_thinks() {
         {
             put(name, value, &one).await.refuses(400, "UNSUPPORTED");
         }
+        // Where a condition would not be held it is not ignored either.
+        let by_digest = server.put(&format!("/v2/a/manifests/{}?tag=v1", sha256(&one))).header("if-none-match", "*");
+        by_digest.header("content-type", OCI_MANIFEST).body(one.clone()).await.refuses(400, "UNSUPPORTED");
+        for reference in ["v1", &sha256(&two)] {
+            let delete = server.delete(&format!("/v2/a/manifests/{reference}")).header("if-match", &etag(&one));
+            delete.await.refuses(400, "UNSUPPORTED");
+        }
         server.get("/v2/a/manifests/v1").await.is(200).body_is(&two);
     })
     .await;

@@ -187,6 +187,7 @@ impl Repository {
             {
                 return Answer::refusal(400, "UNSUPPORTED");
             }
+            Target::Digest(_) if condition.is_some() => return Answer::refusal(400, "UNSUPPORTED"),
             Target::Digest(_) if tags.contains(&3) => return invalid(),
             _ if !sample.is_valid => return invalid(),
             Target::Digest(target) if target.text() != digest => return Answer::refusal(400, "DIGEST_INVALID"),
