@@ -17,7 +17,7 @@ use marina_distribution::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Causes, NOT_WELL, open_existing_store, open_over};
+use super::{Causes, NOT_WELL, open_over, stores};
 
 /// How often a terminal is told how far it is.
 const PROGRESS: Duration = Duration::from_millis(200);
@@ -29,7 +29,7 @@ pub(super) async fn check(config: Config, checking: Checking) -> Result<ExitCode
     let share = share.ok_or("expected a percentage such as 10%, or a part such as 3/10")?;
     let after = after.map(|key| Key::parse(key).ok_or("expected a key, as an earlier check has printed it"));
     let mut up_to = after.transpose()?;
-    let store = open_existing_store(&config).await?;
+    let store = stores::open_existing(&config).await?;
     let mut check = Check::new(Arc::clone(&store));
     if let Some(after) = up_to.clone() {
         check = check.after(after);

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     env,
     error::Error,
-    fmt, fs,
+    fmt,
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
@@ -16,9 +16,7 @@ use bytes::Bytes;
 use marina_distribution::{
     config::{self, Action, Config, Invocation, StoreLocation},
     http::{self, Networks, Redirects},
-    registry::{
-        self, Clock, Collected, Collector, DATA_KEYS, Event, Registry, SCRATCH_KEYS, Subject, SystemClock, Verdict,
-    },
+    registry::{self, Clock, Collected, Collector, Event, Registry, SCRATCH_KEYS, Subject, SystemClock, Verdict},
     server::{self, Ended, Stop},
     store::{
         Store,
@@ -26,7 +24,7 @@ use marina_distribution::{
         fs::FsStore,
         overlay::Overlay,
         paced::Paced,
-        s3::{Authorities, Credentials, Encryption, S3Settings, S3Store, StorageClass, Unreliable},
+        s3::{S3Store, Unreliable},
     },
 };
 use tokio::{runtime::Runtime, time::Instant};
@@ -34,6 +32,7 @@ use tracing::{error, info, warn};
 
 mod check;
 mod retain;
+mod stores;
 mod undo;
 
 /// It ran, and found or left something that is not right.
@@ -138,7 +137,7 @@ async fn doctor(config: Config, install_lifecycle: bool) -> Result<ExitCode, Box
             Report([brief.findings().to_vec(), more].concat())
         }
         StoreLocation::Bucket { bucket, prefix } => {
-            let store = S3Store::open(bucket_settings(&config, bucket, prefix)?).await;
+            let store = S3Store::open(stores::bucket_settings(&config, bucket, prefix)?).await;
             let (store, brief) = store.adapted(SCRATCH_KEYS).await?;
             let more = doctor::examine(&store, SCRATCH_KEYS, async |url| store.fetch(url).await).await?;
             let lifecycle = store.lifecycle(install_lifecycle, config.upload_expiry).await;
@@ -197,7 +196,7 @@ async fn look_after(config: &Config, opening: &http::Opening) -> Result<Infallib
 
 /// One round, and what it did: a summary, or all of it where nothing is done.
 async fn collect(config: Config, dry_run: bool, full: bool) -> Result<ExitCode, Box<dyn Error>> {
-    let mut store = open_existing_store(&config).await?;
+    let mut store = stores::open_existing(&config).await?;
     if dry_run {
         // The very same round, over a store that keeps what is written to itself.
         store = Arc::new(Overlay::new(store));
@@ -231,7 +230,7 @@ async fn collect(config: Config, dry_run: bool, full: bool) -> Result<ExitCode, 
 async fn explain(config: Config, subject: String) -> Result<ExitCode, Box<dyn Error>> {
     let subject = Subject::parse(&subject).ok_or("expected DIGEST, NAME:TAG or NAME@DIGEST")?;
     // Nothing is written, not even the key of a fleet that has never been started.
-    let store = Arc::new(Overlay::new(open_existing_store(&config).await?));
+    let store = Arc::new(Overlay::new(stores::open_existing(&config).await?));
     let mut out = io::stdout();
     let mut told = Ok(());
     let mut tell = |line: &str| {
@@ -244,7 +243,7 @@ async fn explain(config: Config, subject: String) -> Result<ExitCode, Box<dyn Er
 
 /// Where the rooms meet.
 async fn open(config: &Config) -> Result<Arc<Registry>, Box<dyn Error>> {
-    open_over(config, open_store(config).await?).await
+    open_over(config, stores::open(config).await?).await
 }
 
 async fn open_over(config: &Config, store: Arc<dyn Store>) -> Result<Arc<Registry>, Box<dyn Error>> {
@@ -257,66 +256,6 @@ async fn open_over(config: &Config, store: Arc<dyn Store>) -> Result<Arc<Registr
         ..registry::Settings::default()
     };
     Ok(Registry::open(store, settings).await?)
-}
-
-/// For commands that look at what is there: a directory that is not is a mistake in the name.
-async fn open_existing_store(config: &Config) -> Result<Arc<dyn Store>, Box<dyn Error>> {
-    if let StoreLocation::Directory(directory) = &config.store
-        && !directory.is_dir()
-    {
-        return Err(format!("{} is not there", directory.display()).into());
-    }
-    open_store(config).await
-}
-
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, Box<dyn Error>> {
-    match &config.store {
-        StoreLocation::Directory(directory) => Ok(Arc::new(FsStore::open(directory)?)),
-        StoreLocation::Bucket { bucket, prefix } => {
-            let store = S3Store::open(bucket_settings(config, bucket, prefix)?).await;
-            Ok(store.reliable(SCRATCH_KEYS, config.single_writer).await?)
-        }
-    }
-}
-
-fn bucket_settings(config: &Config, bucket: &str, prefix: &str) -> Result<S3Settings, Box<dyn Error>> {
-    let credentials = match (&config.s3_access_key_id.0, &config.s3_secret_access_key_file.0) {
-        (None, None) => Credentials::Chain,
-        (Some(id), Some(file)) => {
-            let secret = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-            let (access_key_id, secret_access_key) = (id.clone(), secret.trim().to_owned());
-            Credentials::Static { access_key_id, secret_access_key, session_token: None }
-        }
-        _ => return Err("s3_access_key_id and s3_secret_access_key_file go together".into()),
-    };
-    let authorities = match &config.s3_ca_file.0 {
-        None => None,
-        Some(file) => {
-            let pem = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-            Some(Authorities::parse(&pem).map_err(|error| format!("{}: {error}", file.display()))?)
-        }
-    };
-    Ok(S3Settings {
-        authorities,
-        prefix: prefix.to_owned(),
-        endpoint: config.s3_endpoint.0.clone(),
-        region: config.s3_region.0.clone(),
-        path_style: config.s3_path_style.or(config.s3_endpoint.0.is_some()),
-        public_endpoint: config.s3_public_endpoint.0.clone(),
-        credentials,
-        encryption: match &config.s3_encryption {
-            config::Encryption::Bucket => Encryption::BucketDefault,
-            config::Encryption::S3 => Encryption::Store,
-            config::Encryption::Kms(key) => Encryption::Kms(key.clone()),
-        },
-        storage_class: config
-            .s3_storage_class
-            .0
-            .clone()
-            .map(|class| StorageClass { keys: DATA_KEYS.to_owned(), class }),
-        part: config.s3_part_size.as_u64(),
-        ..S3Settings::new(bucket)
-    })
 }
 
 fn collector(config: &Config, registry: &Registry) -> Collector {

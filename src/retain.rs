@@ -16,11 +16,11 @@ use marina_distribution::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Causes, in_the_background, open_existing_store, open_over};
+use super::{Causes, in_the_background, open_over, stores};
 
 /// A line for each tag and manifest of which a rule speaks, and a summary.
 pub(super) async fn once(config: Config, dry_run: bool) -> Result<ExitCode, Box<dyn Error>> {
-    let mut store = open_existing_store(&config).await?;
+    let mut store = stores::open_existing(&config).await?;
     if dry_run {
         // The very same walk, over a store that keeps what is written to itself.
         store = Arc::new(Overlay::new(store));

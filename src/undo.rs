@@ -13,13 +13,13 @@ use marina_distribution::{
     registry::{self, Change, PageRequest, Registry, Restored, Version, on_behalf_of},
 };
 
-use super::{open_existing_store, open_over};
+use super::{open_over, stores};
 
 /// One line a change.
 pub(super) async fn history(config: Config, tag: String) -> Result<ExitCode, Box<dyn Error>> {
     let (name, tag) = tag.split_once(':').ok_or("expected NAME:TAG")?;
     let (repository, tag) = (Repository::parse(name)?, Tag::parse(tag).ok_or("expected NAME:TAG")?);
-    let registry = open_over(&config, open_existing_store(&config).await?).await?;
+    let registry = open_over(&config, stores::open_existing(&config).await?).await?;
     let mut out = io::stdout();
     let mut page = PageRequest::default();
     loop {
@@ -49,7 +49,7 @@ pub(super) async fn restore_tag(
         (Some(digest), None) => Version::Digest(digest),
         (Some(_), Some(_)) => return Err("expected a digest or --at, and not both".into()),
     };
-    let registry = open_over(&config, open_existing_store(&config).await?).await?;
+    let registry = open_over(&config, stores::open_existing(&config).await?).await?;
     restored(&registry, &repository, registry.restore_tag(&repository, &tag, version)).await
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn restore_manifest(config: Config, manifest: String) -> Result
     let expected = "expected NAME@DIGEST; for a tag there is `tags restore`";
     let (name, digest) = manifest.rsplit_once('@').filter(|(name, _)| !name.contains(':')).ok_or(expected)?;
     let (repository, digest) = (Repository::parse(name)?, Digest::parse(digest)?);
-    let registry = open_over(&config, open_existing_store(&config).await?).await?;
+    let registry = open_over(&config, stores::open_existing(&config).await?).await?;
     restored(&registry, &repository, registry.restore_manifest(&repository, &digest)).await
 }
 

@@ -8,7 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, ChildStderr, Command, Output, Stdio},
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -195,8 +195,80 @@ fn the_doctor_says_of_a_directory_that_it_is_safe_and_leaves_nothing() {
     assert_eq!((code, stderr.as_str()), (0, ""), "{report}");
     assert!(report.contains("racing creates") && report.contains("1 of 20 won"), "{report}");
     assert!(report.ends_with("This store is safe for any number of replicas.\n"), "{report}");
-    let (code, summary, _) = run(marina(dir.path()).args(["check", "--store", "registry-data"]));
-    assert_eq!(code, 0, "{summary}");
+    let (code, _, stderr) = run(marina(dir.path()).args(["check", "--store", "registry-data"]));
+    assert_eq!((code, stderr.as_str()), (2, "error: there is no registry at registry-data\n"));
+}
+
+#[test]
+fn only_a_server_begins_a_registry_and_all_else_says_that_there_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::create_dir_all(dir.path().join("documents/data/00")).unwrap();
+    fs::write(dir.path().join("documents/data/00/letter"), "x").unwrap();
+    let digest = Digest::of(Algorithm::Sha256, b"");
+    let names = |path: &str| {
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path().join(path)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    for command in [
+        &["check"][..],
+        &["check", "--repair"],
+        &["gc"],
+        &["gc", "--dry-run"],
+        &["gc", "--full"],
+        &["retain"],
+        &["explain", "a:b"],
+        &["tags", "history", "a:b"],
+        &["tags", "restore", "a:b"],
+        &["restore", &format!("a@{digest}")],
+    ] {
+        for at in ["typo", "empty", "documents"] {
+            let (code, out, stderr) = run(marina(dir.path()).args(command).args(["--store", at]));
+            let expected = format!("error: there is no registry at {at}\n");
+            assert_eq!((code, out.as_str(), stderr), (2, "", expected), "{command:?}");
+        }
+    }
+    assert_eq!((names("."), names("empty")), (vec!["documents".into(), "empty".into()], vec![]));
+    assert_eq!((names("documents"), names("documents/data")), (vec!["data".into()], vec!["00".into()]));
+}
+
+#[test]
+fn a_registry_that_lost_its_session_key_or_came_without_its_locks_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    push_blob(dir.path(), vec![7]);
+    fs::remove_dir_all(dir.path().join("fleet")).unwrap();
+    fs::remove_dir_all(dir.path().join(".locks")).unwrap();
+    let (code, summary, stderr) = run(marina(dir.path()).args(["check", "--store", "."]));
+    assert_eq!((code, stderr.as_str()), (0, ""), "{summary}");
+    assert!(summary.contains("1 blobs"), "{summary}");
+}
+
+#[test]
+fn nothing_is_written_to_a_bucket_in_which_there_is_no_registry() {
+    let (dir, listener) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let store = listener.local_addr().unwrap();
+    let (tell, asked) = mpsc::channel();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            answer(&client.unwrap(), |request| {
+                tell.send(request.to_owned()).unwrap();
+                let is_list = request.contains("list-type=2");
+                if is_list {
+                    ("200 OK", "<ListBucketResult/>")
+                } else {
+                    ("404 Not Found", "<Error><Code>NoSuchKey</Code></Error>")
+                }
+            });
+        }
+    });
+    for command in ["check", "gc", "retain"] {
+        let (code, _, stderr) = run(&mut on_bucket(dir.path(), command, store));
+        assert_eq!((code, stderr.as_str()), (2, "error: there is no registry at s3://bucket\n"));
+    }
+    let asked: Vec<String> = asked.try_iter().collect();
+    assert!(!asked.is_empty() && asked.iter().all(|request| request.starts_with("GET ")), "{asked:?}");
 }
 
 #[test]
@@ -207,6 +279,7 @@ fn a_check_exits_with_1_while_something_is_wrong_and_tells_it_in_lines_of_json_i
         assert_eq!(stderr, "", "no line of progress but on a terminal");
         (code, out)
     };
+    begin(dir.path());
     assert_eq!(check(&[]).0, 0);
     fs::write(dir.path().join("stray"), "x").unwrap();
     let (code, out) = check(&["--deep", "--repair", "--json", "--rate", "1GiB", "--sample", "1/2"]);
@@ -246,6 +319,12 @@ fn a_check_that_is_stopped_says_where_to_go_on_and_exits_with_2() {
     assert_eq!((status.code(), stderr.as_str()), (Some(2), "error: stopped; to go on from there: --after a99\n"));
 }
 
+/// An empty registry.
+fn begin(dir: &Path) {
+    let store = Arc::new(FsStore::open(dir).unwrap());
+    Runtime::new().unwrap().block_on(Registry::open(store, Settings::default())).unwrap();
+}
+
 /// Into a directory, without a server.
 fn push_blob(dir: &Path, bytes: Vec<u8>) {
     let pushing = async {
@@ -263,11 +342,11 @@ fn push_blob(dir: &Path, bytes: Vec<u8>) {
 #[test]
 fn a_store_that_cannot_be_reached_is_not_judged() {
     let dir = tempfile::tempdir().unwrap();
-    for command in ["check", "doctor"] {
+    for (command, first) in [("check", "read fleet/session-key"), ("doctor", "put doctor/")] {
         let (code, _, stderr) = run(&mut on_bucket(dir.path(), command, SocketAddr::from(([127, 0, 0, 1], 1))));
         assert_eq!(code, 2, "{command}: {stderr}");
-        let why = "error: store unavailable: bucket bucket at http://127.0.0.1:1: put doctor/";
-        assert!(stderr.starts_with(why), "{command}: {stderr}");
+        let why = format!("error: store unavailable: bucket bucket at http://127.0.0.1:1: {first}");
+        assert!(stderr.starts_with(&why), "{command}: {stderr}");
         assert!(!stderr.contains("the-secret"), "{command}: {stderr}");
     }
 }
@@ -322,7 +401,7 @@ fn a_bucket_that_is_not_there_or_not_ours_is_named_with_the_reason_at_once() {
         let (dir, listener) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let store = listener.local_addr().unwrap();
         let refusal = format!("<Error><Code>{code}</Code></Error>");
-        thread::spawn(move || listener.incoming().for_each(|client| answer(&client.unwrap(), status, |_| &refusal)));
+        thread::spawn(move || listener.incoming().for_each(|client| answer(&client.unwrap(), |_| (status, &refusal))));
         let mut doctor = on_bucket(dir.path(), "doctor", store);
         let (exit, _, why) = run(&mut doctor);
         assert_eq!(exit, 2, "{why}");
@@ -357,13 +436,13 @@ fn a_store_that_comes_late_and_ignores_conditions_is_refused_all_the_same() {
 
 /// A store that does whatever it is asked to, and lists nothing.
 fn agree(client: &TcpStream) {
-    answer(client, "200 OK", |request| if request.starts_with("GET") { "<ListBucketResult/>" } else { "" });
+    answer(client, |request| ("200 OK", if request.starts_with("GET") { "<ListBucketResult/>" } else { "" }));
 }
 
-/// What a store answers to any request.
-fn answer<'a>(mut client: &TcpStream, status: &str, body: impl Fn(&str) -> &'a str) {
+/// What a store answers to the first line of a request.
+fn answer<'a>(mut client: &TcpStream, to: impl Fn(&str) -> (&'a str, &'a str)) {
     let mut head = BufReader::new(client).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
-    let body = body(&head.next().unwrap());
+    let (status, body) = to(&head.next().unwrap());
     head.for_each(drop);
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nETag: \"1\"\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");

@@ -126,6 +126,20 @@ pub struct Registry {
     tasks: TaskTracker,
 }
 
+/// Whether there is a registry in this store, also one that has lost its session key. Up to six calls.
+pub async fn is_in(store: &dyn Store) -> store::Result<bool> {
+    if store.read(&layout::session_key()).await?.is_some() {
+        return Ok(true);
+    }
+    for folder in [layout::CATALOG, layout::BLOBS, layout::REPOS, layout::DATA, layout::UPLOADS] {
+        // Anybody may have a folder of that name.
+        if store.list(folder, None, 1).await?.iter().any(|entry| layout::parse(&entry.key).is_some()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// How many store calls one request makes side by side.
 const PARALLEL: usize = 16;
 /// How long the store may take to answer who asks whether it does.

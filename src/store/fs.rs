@@ -59,6 +59,12 @@ impl FsStore {
         Self::open_with(directory, true)
     }
 
+    /// Opens the directory to read what is there. Makes nothing in it.
+    pub fn look(directory: &Path) -> Result<Self> {
+        let root = Root::look(directory).map_err(failed(|| format!("open {}", directory.display())))?;
+        Ok(Self { root: Arc::new(root) })
+    }
+
     /// `unnamed`: use files without a name (`O_TMPFILE`) where they work.
     fn open_with(directory: &Path, unnamed: bool) -> Result<Self> {
         let root = Root::open(directory, unnamed).map_err(failed(|| format!("open {}", directory.display())))?;

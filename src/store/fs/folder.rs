@@ -41,28 +41,33 @@ impl Root {
     /// Opens the directory, after making sure that it can hold a store.
     pub(super) fn open(path: &Path, unnamed: bool) -> io::Result<Self> {
         create_dir_all(path)?;
-        let path = path.canonicalize()?;
-        let fd = File::open(&path)?;
-        let disk = fstat(&fd)?.st_dev;
-        for above in path.ancestors().skip(1) {
+        let mut root = Self::look(path)?;
+        let disk = fstat(&root.fd)?.st_dev;
+        for above in root.path.ancestors().skip(1) {
             // Those that we may not even open, and those on other disks, are not ours: they were there before.
             match File::open(above) {
                 Ok(above) if fstat(&above)?.st_dev == disk => above.sync_all()?,
                 _ => break,
             }
         }
-        let mut root = Self { fd, path, unnamed };
         for ours in [".locks", ".parts"] {
             root.durable_folder(ours)?;
         }
-        root.unnamed = root.probe()?;
+        root.unnamed = root.probe(unnamed)?;
         Ok(root)
     }
 
+    /// Opens the directory as it is, which is enough to read.
+    pub(super) fn look(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let fd = File::open(&path)?;
+        Ok(Self { fd, path, unnamed: false })
+    }
+
     /// Writes a file to see that it can be done and how, and that names differ by case: tags do (NAME-5).
-    fn probe(&self) -> io::Result<bool> {
+    fn probe(&self, unnamed: bool) -> io::Result<bool> {
         let name = format!(".probe-{}", new_id()?);
-        let unnamed = self.unnamed && create_unnamed(&self.fd, &name, b"").is_ok();
+        let unnamed = unnamed && create_unnamed(&self.fd, &name, b"").is_ok();
         if !unnamed {
             create_named(&self.fd, &self.lock(&name)?, &name, b"")?;
         }
@@ -168,11 +173,13 @@ impl Root {
         Ok(file)
     }
 
-    /// The other side of it.
-    pub(super) fn lock_for_listing(&self, folder: &str) -> io::Result<File> {
-        let file = self.lock_file(&format!("{}.names", shard_of(folder)))?;
-        file.lock()?;
-        Ok(file)
+    /// The other side of it. Where there are no locks nobody writes: whoever does has made them.
+    pub(super) fn lock_for_listing(&self, folder: &str) -> io::Result<Option<File>> {
+        match self.lock_file(&format!("{}.names", shard_of(folder))) {
+            Ok(file) => file.lock().map(|()| Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn lock_file(&self, name: &str) -> io::Result<File> {

@@ -21,8 +21,7 @@ use crate::store::{
 };
 
 impl S3Store {
-    /// Finds out what kind of store this is, in a folder of this name, and does as that one needs. An error names the bucket:
-    /// it is the first that is asked of it, and the likeliest mistakes are in its name, its address and the rights to it.
+    /// Finds out what kind of store this is, in a folder of this name, and does as that one needs. An error names the bucket.
     pub async fn adapted(mut self, folder: &str) -> Result<(Self, Brief)> {
         // Nothing is refused or put in order that is to be found out.
         self.limits.conditional_delete = true;
@@ -33,7 +32,8 @@ impl S3Store {
         Ok((self, brief))
     }
 
-    fn named_in(&self, error: Error) -> Error {
+    /// The error of what is first asked of a bucket: the likeliest mistakes are in its name, its address and the rights to it.
+    pub fn named_in(&self, error: Error) -> Error {
         let place = self.settings.endpoint.as_deref().unwrap_or("AWS");
         Error { context: format!("bucket {} at {place}: {}", self.settings.bucket, error.context), ..error }
     }
