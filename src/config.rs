@@ -8,7 +8,7 @@
 use std::{fmt, io, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 mod command;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -132,7 +132,7 @@ settings! {
     drain: Duration, "TIME", "30s";
     /// Most connections at one time; further ones wait
     max_connections: NonZeroU32, "COUNT", "10000";
-    /// What to log: a level, or levels by module such as info,hyper=debug
+    /// What to log: a level, or levels by module such as info,hyper=debug; not given, commands beside serve log from warn on
     log: Targets, "FILTER", "info";
     /// How to log: auto, human or json; auto is human on a terminal and json otherwise
     log_format: LogFormat, "FORMAT", "auto";
@@ -150,6 +150,17 @@ impl Effective {
     fn read(sources: &Sources) -> Result<Self, Error> {
         let given = SETTINGS.iter().map(|setting| (*setting, sources.given(setting))).collect();
         Ok(Self { config: Config::read(sources)?, given, retention: sources.retention.clone() })
+    }
+
+    /// What a command logs that has a result to print: what went wrong, unless it was said what to log.
+    pub fn log_beside_a_result(&self) -> Targets {
+        let is_default =
+            |(setting, given): &(&Setting, Given)| setting.name == row::log.name && given.origin == Origin::Default;
+        if self.given.iter().any(is_default) {
+            Targets::new().with_default(LevelFilter::WARN)
+        } else {
+            self.config.log.clone()
+        }
     }
 }
 
@@ -356,6 +367,14 @@ mod tests {
         let given = read(&odd, &[("MARINA_ALLOW_MISSING_REFERENCES", "true")]).unwrap();
         let (_dir, path) = file(&given.to_string());
         assert_eq!(read(&["--config", &path], &[]).unwrap().config, given.config);
+    }
+
+    #[test]
+    fn a_command_logs_what_went_wrong_unless_it_is_told_what_to_log() {
+        let level =
+            |variables: &[(&str, &str)]| read(&["gc"], variables).unwrap().log_beside_a_result().default_level();
+        assert_eq!(level(&[]), Some(LevelFilter::WARN));
+        assert_eq!(level(&[("MARINA_LOG", "info")]), Some(LevelFilter::INFO));
     }
 
     #[test]

@@ -57,6 +57,9 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         }
         invocation => invocation?,
     };
+    if !matches!(action, Action::Serve | Action::Config | Action::Health) {
+        server::log::start(effective.log_beside_a_result(), effective.config.log_format);
+    }
     match action {
         Action::Config => {
             io::stdout().write_all(effective.to_string().as_bytes())?;

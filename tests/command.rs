@@ -246,6 +246,17 @@ fn a_registry_that_lost_its_session_key_or_came_without_its_locks_is_one() {
 }
 
 #[test]
+fn a_round_that_leaves_an_entry_as_it_is_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    begin(dir.path());
+    let damaged = "dropped/a/00000000-0000-8000-8000-000000000000";
+    fs::create_dir_all(dir.path().join("dropped/a")).unwrap();
+    fs::write(dir.path().join(damaged), "x").unwrap();
+    let (_, _, stderr) = run(marina(dir.path()).args(["gc", "--store", "."]));
+    assert!(stderr.contains("left as it is") && stderr.contains(damaged), "{stderr}");
+}
+
+#[test]
 fn nothing_is_written_to_a_bucket_in_which_there_is_no_registry() {
     let (dir, listener) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let store = listener.local_addr().unwrap();
