@@ -105,16 +105,20 @@ async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
     };
     let router = http::router(opening.clone(), http_settings(&config));
     let ended = tokio::select! {
-        ended = server::serve(listener, router, settings, stop) => ended,
+        ended = server::serve(listener, router, settings, stop.clone()) => ended,
         refused = look_after(&config, &opening) => match refused? {},
     };
     if let Some(registry) = opening.registry() {
         // Requests whose clients went away run to their end; what they do not finish in time is safe as after a crash.
-        let _ = tokio::time::timeout(config.drain, registry.settle()).await;
+        tokio::select! {
+            () = registry.settle() => {}
+            () = tokio::time::sleep(config.drain) => {}
+            () = stop.now.cancelled() => {}
+        }
     }
     match ended {
-        Ended::Drained => Ok(ExitCode::SUCCESS),
-        Ended::Cut { .. } => Ok(ExitCode::from(NOT_WELL)),
+        Ended::Drained if !stop.now.is_cancelled() => Ok(ExitCode::SUCCESS),
+        Ended::Drained | Ended::Cut { .. } => Ok(ExitCode::from(NOT_WELL)),
     }
 }
 

@@ -41,7 +41,7 @@ struct Server {
     /// What was logged, from the line after the first.
     log: BufReader<ChildStderr>,
     first_line: serde_json::Value,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Server {
@@ -54,7 +54,7 @@ impl Server {
         log.read_line(&mut line).unwrap();
         let first_line: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
         let address = first_line["address"].as_str().unwrap().parse().unwrap();
-        Self { child, address, log, first_line, _dir: dir }
+        Self { child, address, log, first_line, dir }
     }
 
     fn connect(&self) -> TcpStream {
@@ -394,7 +394,7 @@ fn a_server_starts_before_its_store_and_puts_requests_off_until_it_comes() {
     log.read_line(&mut line).unwrap();
     let first_line: serde_json::Value = serde_json::from_str(&line).unwrap();
     let address = first_line["address"].as_str().unwrap().parse().unwrap();
-    let server = Server { child, address, log, first_line, _dir: dir };
+    let server = Server { child, address, log, first_line, dir };
     let answer = |path| ask_for(server.connect(), &format!("GET {path}"));
     assert!(answer("/livez").starts_with("HTTP/1.1 200 "));
     assert!(answer("/v2/").starts_with("HTTP/1.1 200 "));
@@ -530,6 +530,33 @@ fn a_drain_that_does_not_end_in_time_is_cut_and_exits_with_1() {
 fn a_second_signal_ends_at_once() {
     let mut server = Server::start(&["--drain", "1h"]);
     let _client = server.begin();
+    server.signal(Signal::TERM);
+    server.wait_for("draining");
+    server.signal(Signal::INT);
+    assert_eq!(server.exit_code(), 1);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_also_when_only_what_a_client_left_behind_still_runs() {
+    let mut server = Server::start(&["--drain", "1h"]);
+    // No write comes to an end any more.
+    let locks = server.dir.path().join("registry-data/.locks");
+    let lock = |shard: u8| {
+        let file = fs::File::create(locks.join(format!("{shard:02x}"))).unwrap();
+        file.lock().unwrap();
+        file
+    };
+    let _locked: Vec<fs::File> = (0..=u8::MAX).map(lock).collect();
+    let mut client = server.connect();
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[]}}"#);
+    let head = format!("PUT /v2/a/manifests/t HTTP/1.1\r\nHost: h\r\nContent-Type: {media_type}");
+    write!(client, "{head}\r\nContent-Length: {}\r\n\r\n{index}", index.len()).unwrap();
+    // Nothing tells when it came to the lock; but what comes later was answered.
+    for _ in 0..20 {
+        assert!(ask(server.connect()).starts_with("HTTP/1.1 "));
+    }
+    drop(client);
     server.signal(Signal::TERM);
     server.wait_for("draining");
     server.signal(Signal::INT);
