@@ -12,12 +12,12 @@ use marina_distribution::{
     config::{Checking, Config},
     registry::check::{Check, News, Share, Summary},
     server::Stop,
-    store::Key,
+    store::{Causes, Key},
 };
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Causes, NOT_WELL, open_over, stores};
+use super::{NOT_WELL, open_over, stores};
 
 /// How often a terminal is told how far it is.
 const PROGRESS: Duration = Duration::from_millis(200);

@@ -4,7 +4,6 @@ use std::{
     convert::Infallible,
     env,
     error::Error,
-    fmt,
     io::{self, Write},
     net::SocketAddr,
     process::ExitCode,
@@ -19,7 +18,7 @@ use marina_distribution::{
     registry::{self, Clock, Collected, Collector, Event, Registry, SCRATCH_KEYS, Subject, SystemClock, Verdict},
     server::{self, Ended, Stop},
     store::{
-        Store,
+        Causes, Store,
         doctor::{self, Report},
         fs::FsStore,
         overlay::Overlay,
@@ -58,7 +57,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         invocation => invocation?,
     };
     if !matches!(action, Action::Serve | Action::Config | Action::Health) {
-        server::log::start(effective.log_beside_a_result(), effective.config.log_format);
+        server::log::start(&effective.log_beside_a_result(), effective.config.log_format);
     }
     match action {
         Action::Config => {
@@ -87,7 +86,7 @@ fn on_runtime<T>(task: impl Future<Output = Result<T, Box<dyn Error>>>) -> Resul
 }
 
 async fn serve(config: Config) -> Result<ExitCode, Box<dyn Error>> {
-    server::log::start(config.log.clone(), config.log_format);
+    server::log::start(&config.log, config.log_format);
     let stop = Stop::on_signals()?;
     let opening = http::Opening::default();
     try_to_open(&config, &opening).await?;
@@ -198,6 +197,9 @@ async fn look_after(config: &Config, opening: &http::Opening) -> Result<Infallib
         }
         tokio::time::sleep(OPEN_AGAIN).await;
         try_to_open(config, opening).await?;
+        if opening.registry().is_some() {
+            info!("the store can be used now");
+        }
     }
 }
 
@@ -288,23 +290,8 @@ async fn collect_for_ever(collector: &Collector, interval: Duration) -> Infallib
     }
 }
 
-fn fail(error: &dyn Error) -> ExitCode {
+fn fail(error: &(dyn Error + 'static)) -> ExitCode {
     // Nothing is left to be done about a stream that takes no error.
     let _ = writeln!(io::stderr(), "error: {}", Causes(error));
     ExitCode::from(FAILED)
-}
-
-/// An error with all its causes, in one line.
-struct Causes<'a>(&'a dyn Error);
-
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
 }

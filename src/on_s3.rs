@@ -188,7 +188,7 @@ async fn a_store_that_was_away_serves_again_by_itself() {
     let server = Server::start(Quirks::S3).await;
     let store = server.unknown_store().await.reliable(SCRATCH_KEYS, false).await.unwrap();
     let (client, _) = client_of(store).await;
-    server.fail(Operation::Head, &Fault::Refused(hyper::StatusCode::INTERNAL_SERVER_ERROR, ""), 4 * 5);
+    server.fail(Operation::Get, &Fault::Refused(hyper::StatusCode::INTERNAL_SERVER_ERROR, ""), 4 * 5);
     for _ in 0..5 {
         assert_eq!(client.registry.ready().await, Err(ErrorKind::Unavailable));
     }

@@ -11,12 +11,12 @@ use std::{
 use marina_distribution::{
     config::Config,
     registry::{Decision, Registry, Retained, Retainer, Rule},
-    store::overlay::Overlay,
+    store::{Causes, overlay::Overlay},
 };
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Causes, in_the_background, open_over, stores};
+use super::{in_the_background, open_over, stores};
 
 /// A line for each tag and manifest of which a rule speaks, and a summary.
 pub(super) async fn once(config: Config, dry_run: bool) -> Result<ExitCode, Box<dyn Error>> {

@@ -391,6 +391,7 @@ fn a_server_starts_before_its_store_and_puts_requests_off_until_it_comes() {
     log.read_line(&mut why).unwrap();
     assert!(why.contains("\"ERROR\"") && why.contains("the store cannot be used yet"), "{why}");
     assert!(why.contains(&format!("bucket bucket at http://{store}: put doctor/")), "{why}");
+    assert!(why.contains(&format!("no answer from http://{store}: ")) && why.contains("Connection refused"), "{why}");
     log.read_line(&mut line).unwrap();
     let first_line: serde_json::Value = serde_json::from_str(&line).unwrap();
     let address = first_line["address"].as_str().unwrap().parse().unwrap();
@@ -411,12 +412,14 @@ fn a_bucket_that_is_not_there_or_not_ours_is_named_with_the_reason_at_once() {
     for (status, code) in [("404 Not Found", "NoSuchBucket"), ("403 Forbidden", "AccessDenied")] {
         let (dir, listener) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
         let store = listener.local_addr().unwrap();
-        let refusal = format!("<Error><Code>{code}</Code></Error>");
+        let refusal = format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>");
         thread::spawn(move || listener.incoming().for_each(|client| answer(&client.unwrap(), |_| (status, &refusal))));
         let mut doctor = on_bucket(dir.path(), "doctor", store);
         let (exit, _, why) = run(&mut doctor);
         assert_eq!(exit, 2, "{why}");
-        assert!(why.contains(&format!("bucket bucket at http://{store}: ")) && why.contains(code), "{why}");
+        let reason = format!(": {code}: so it is");
+        assert!(why.contains(&format!("bucket bucket at http://{store}: ")), "{why}");
+        assert!(why.ends_with(&format!("{reason}\n")), "{why}");
 
         let (mut child, mut log) = serve_at(store, dir.path());
         let mut why = String::new();
@@ -424,8 +427,49 @@ fn a_bucket_that_is_not_there_or_not_ours_is_named_with_the_reason_at_once() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(why.contains("\"ERROR\""), "{why}");
-        assert!(why.contains(&format!("bucket bucket at http://{store}: ")) && why.contains(code), "{why}");
+        assert!(why.contains(&format!("bucket bucket at http://{store}: ")), "{why}");
+        assert!(why.contains(&format!("{reason}\"")), "{why}");
     }
+}
+
+#[test]
+fn where_there_are_no_credentials_one_line_says_which_settings_give_them() {
+    let (dir, listener) = (tempfile::tempdir().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let host = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || listener.incoming().for_each(|client| answer(&client.unwrap(), |_| ("403 Forbidden", ""))));
+    let mut doctor = on_bucket(dir.path(), "doctor", nowhere());
+    doctor.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    let (exit, _, why) = run(doctor.env("AWS_EC2_METADATA_SERVICE_ENDPOINT", host));
+    assert_eq!((exit, why.lines().count()), (2, 1), "{why}");
+    assert!(why.contains("no credentials: set s3_access_key_id and s3_secret_access_key_file, or AWS_"), "{why}");
+}
+
+#[test]
+fn a_store_that_comes_late_is_said_to_have_come() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), nowhere());
+    let mut marina = on_bucket(dir.path(), "serve", store);
+    marina.args(["--listen", "127.0.0.1:0", "--single-writer"]).stderr(Stdio::piped());
+    let mut child = marina.spawn().unwrap();
+    let (mut log, mut line) = (BufReader::new(child.stderr.take().unwrap()), String::new());
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains("the store cannot be used yet"), "{line}");
+    let listener = TcpListener::bind(store).unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            answer(&client.unwrap(), |request| match request {
+                key if key.contains("session-key") => ("200 OK", "this is a key, it has 32 bytes!!"),
+                list if list.starts_with("GET") => ("200 OK", "<ListBucketResult/>"),
+                _ => ("200 OK", ""),
+            });
+        }
+    });
+    while !line.contains("\"message\":\"the store can be used now\"") {
+        line.clear();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended");
+        assert!(!line.contains("is not a key"), "{line}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

@@ -18,6 +18,8 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::store::Causes;
+
 /// Names one request, in its answer and in the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestId(Uuid);
@@ -106,7 +108,9 @@ impl http_body::Body for Followed {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => self.line.sent += frame.data_ref().map_or(0, |bytes| bytes.len() as u64),
-            Poll::Ready(Some(Err(error))) => tracing::error!(request = %self.line.id, %error, "an answer broke off"),
+            Poll::Ready(Some(Err(error))) => {
+                tracing::error!(request = %self.line.id, error = %Causes(error), "an answer broke off");
+            }
             Poll::Ready(None) | Poll::Pending => {}
         }
         polled

@@ -11,7 +11,7 @@ use super::{access::RequestId, body::Unread, route::RouteError};
 use crate::{
     oci::{Code, DigestError, ErrorBody, ErrorEntry, MAX_MANIFEST},
     registry::Error,
-    store,
+    store::{self, Causes},
 };
 
 /// After how many seconds what failed for now is worth another try.
@@ -131,7 +131,7 @@ impl From<Error> for Failure {
                 let message = "the store is asked too much; try again more slowly";
                 Self::put_off(StatusCode::TOO_MANY_REQUESTS, message, &error)
             }
-            Error::Corrupt(error) => Self::internal(sources(&error)),
+            Error::Corrupt(error) => Self::internal(Causes(&error).to_string()),
         }
     }
 }
@@ -139,7 +139,8 @@ impl From<Error> for Failure {
 impl Failure {
     /// The store could not do it now.
     fn put_off(status: StatusCode, message: &'static str, error: &store::Error) -> Self {
-        Self::new(status, Errors::Logged { code: Code::TooManyRequests, message, cause: sources(error) }).later()
+        Self::new(status, Errors::Logged { code: Code::TooManyRequests, message, cause: Causes(error).to_string() })
+            .later()
     }
 
     fn later(self) -> Self {
@@ -153,10 +154,6 @@ pub(super) fn not_ready(why: store::ErrorKind) -> Result<Response, Failure> {
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     Ok(response)
-}
-
-fn sources(error: &store::Error) -> String {
-    error.source.as_ref().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 impl From<RouteError> for Failure {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     oci::{Algorithm, AnyDigest, Digest, Manifest, Repository},
-    store::{Key, Store},
+    store::{Causes, Key, Store},
 };
 
 /// What one round did.
@@ -262,7 +262,7 @@ fn session_at(key: &Key) -> Option<(SessionId, bool)> {
 pub(crate) fn go_on<T: Default>(done: Result<T>, what: &impl std::fmt::Display) -> Result<T> {
     match done {
         Err(error @ (Error::Corrupt(_) | Error::ManifestInvalid(_))) => {
-            tracing::error!(%what, %error, "left as it is");
+            tracing::error!(%what, error = %Causes(&error), "left as it is");
             Ok(T::default())
         }
         done => done,

@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     oci::{Algorithm, Repository},
-    store::{self, ErrorKind, Key, Store},
+    store::{self, Causes, ErrorKind, Key, Store},
 };
 
 pub(crate) mod blob;
@@ -183,13 +183,13 @@ impl Registry {
         Arc::new(Self::with_key(guise(Arc::clone(&self.store)), settings, clock, self.session_key.clone()))
     }
 
-    /// Whether the store answers, and soon; if not, what is the matter with it. One call.
+    /// Whether the store answers, and soon; if not, what is the matter with it. One call: a read, since a store that
+    /// refuses a head cannot say why.
     pub async fn ready(&self) -> std::result::Result<(), ErrorKind> {
-        let asking = tokio::time::timeout(READY_WITHIN, async { self.store.head(&layout::session_key()).await }).await;
+        let asking = tokio::time::timeout(READY_WITHIN, async { self.store.read(&layout::session_key()).await }).await;
         let silent = |_| Err(store::Error::new(ErrorKind::Unavailable, format!("no answer within {READY_WITHIN:?}")));
         asking.unwrap_or_else(silent).map(drop).map_err(|error| {
-            let cause = error.source.as_ref().map(tracing::field::display);
-            tracing::warn!(%error, cause, "not ready");
+            tracing::warn!(error = %Causes(&error), "not ready");
             error.kind
         })
     }
@@ -234,7 +234,7 @@ impl Registry {
         let store = Arc::clone(&self.store);
         self.tasks.spawn(async move {
             if let Err(error) = store.delete(&entry).await {
-                tracing::debug!(key = %entry, %error, "an entry stays until it expires");
+                tracing::debug!(key = %entry, error = %Causes(&error), "an entry stays until it expires");
             }
         });
     }

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
-    Store, Version, Versioned,
+    Causes, Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result,
+    Span, Store, Version, Versioned,
 };
 
 /// How many calls in a row must go unanswered before it opens.
@@ -95,7 +95,7 @@ impl Breaker {
         if *unanswered >= UNANSWERED {
             *state = State::Open { next_try: Instant::now() + jittered(FIRST_PAUSE), pause: FIRST_PAUSE };
             drop(state);
-            warn!(%error, "the store does not answer: it is asked now and then");
+            warn!(error = %Causes(error), "the store does not answer: it is asked now and then");
         }
     }
 

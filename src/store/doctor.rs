@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 
 use self::bench::Bench;
-use super::{Condition, Deleted, Error, ErrorKind, Key, Put, Result, Store};
+use super::{Causes, Condition, Deleted, Error, ErrorKind, Key, Put, Result, Store};
 
 pub use report::{Finding, Report, Verdict};
 
@@ -126,16 +126,12 @@ async fn examine_on(bench: &Bench<'_>, fetch: &impl AsyncFn(String) -> Result<By
         findings.push(match trying.await {
             Ok(outcome) => outcome.of(probe),
             Err(error) if error.kind.is_transient() => return Err(error),
-            Err(error) => Outcome::bad(causes(&error), "stored content could not be told from damage").of(probe),
+            Err(error) => {
+                Outcome::bad(Causes(&error).to_string(), "stored content could not be told from damage").of(probe)
+            }
         });
     }
     Ok(findings)
-}
-
-/// Why, in one line: the reasons of an SDK lie deep.
-pub(super) fn causes(error: &Error) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.kind.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 impl Brief {

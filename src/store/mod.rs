@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 mod body;
 pub mod breaker;
+mod causes;
 #[cfg(test)]
 mod contract;
 pub mod doctor;
@@ -36,6 +37,7 @@ pub mod paced;
 pub mod s3;
 pub mod single_writer;
 
+pub use causes::Causes;
 pub use key::Key;
 
 pub type Result<T> = std::result::Result<T, Error>;

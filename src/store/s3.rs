@@ -36,7 +36,7 @@ use bytes::Bytes;
 use self::{
     clock::StoreClock,
     connect::configure,
-    error::{Doubt, Refusal, failed},
+    error::{Doubt, Refusal},
     list::Walk,
     read::Ask,
 };
@@ -139,7 +139,7 @@ impl S3Store {
             .max_keys(i32::try_from(limit).unwrap_or(i32::MAX))
             .send()
             .await
-            .map_err(|error| failed(error, context))?;
+            .map_err(|error| self.failed(error, context))?;
         let more = answer.is_truncated.unwrap_or_default();
         let mut keys = Vec::new();
         for object in answer.contents.unwrap_or_default() {
@@ -164,7 +164,7 @@ impl S3Store {
         match self.client.get_object().bucket(&self.settings.bucket).key(self.name(key)).send().await {
             Ok(answer) => size(answer.content_length, context).map(Some),
             Err(error) if Refusal::of(&error).is_absent() => Ok(None),
-            Err(error) => Err(failed(error, context)),
+            Err(error) => Err(self.failed(error, context)),
         }
     }
 }
@@ -182,7 +182,7 @@ impl Store for S3Store {
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(error) if Refusal::of(&error).is_absent() => return Ok(None),
-            Err(error) => return Err(failed(error, context)),
+            Err(error) => return Err(self.failed(error, context)),
         };
         let version = version(answer.e_tag, context)?;
         let body = answer.body.collect().await;
@@ -201,7 +201,7 @@ impl Store for S3Store {
             Ok(answer) => read::answered(key, span, answer).map(Some),
             Err(error) if Refusal::of(&error).is_absent() => Ok(None),
             Err(error) if Refusal::of(&error).is_beyond_the_end() => self.nothing_of(key, span).await,
-            Err(error) => Err(failed(error, || format!("open {key}"))),
+            Err(error) => Err(self.failed(error, || format!("open {key}"))),
         }
     }
 
@@ -210,7 +210,7 @@ impl Store for S3Store {
         let answer = match self.client.head_object().bucket(&self.settings.bucket).key(self.name(key)).send().await {
             Ok(answer) => answer,
             Err(error) if Refusal::of(&error).is_unexplained() => return self.size_by_get(key).await,
-            Err(error) => return Err(failed(error, context)),
+            Err(error) => return Err(self.failed(error, context)),
         };
         size(answer.content_length, context).map(Some)
     }
@@ -235,7 +235,7 @@ impl Store for S3Store {
             Err(error) => match Refusal::of(&error) {
                 refusal if refusal.is_unmet_condition() => doubt.settle(Put::Lost, context),
                 refusal if replacing && refusal.is_absent() => doubt.settle(Put::Lost, context),
-                _ => Err(failed(error, context)),
+                _ => Err(self.failed(error, context)),
             },
         }
     }
@@ -244,7 +244,7 @@ impl Store for S3Store {
         match self.client.delete_object().bucket(&self.settings.bucket).key(self.name(key)).send().await {
             Ok(_) => Ok(()),
             Err(error) if Refusal::of(&error).is_absent() => Ok(()),
-            Err(error) => Err(failed(error, || format!("delete {key}"))),
+            Err(error) => Err(self.failed(error, || format!("delete {key}"))),
         }
     }
 
@@ -260,7 +260,7 @@ impl Store for S3Store {
             Ok(_) => Ok(Deleted::Deleted),
             Err(error) => match Refusal::of(&error) {
                 refusal if refusal.is_unmet_condition() || refusal.is_absent() => doubt.settle(Deleted::Lost, context),
-                _ => Err(failed(error, context)),
+                _ => Err(self.failed(error, context)),
             },
         }
     }
@@ -295,7 +295,7 @@ impl Store for S3Store {
         let request = self.client.create_multipart_upload().bucket(&self.settings.bucket).key(self.name(key));
         let request = request.set_server_side_encryption(encryption).set_ssekms_key_id(encryption_key);
         let answer = request.set_storage_class(self.class(key)).send().await;
-        let id = answer.map_err(|error| failed(error, context))?.upload_id;
+        let id = answer.map_err(|error| self.failed(error, context))?.upload_id;
         let id = id.ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("{}: no id", context())))?;
         Ok(Multipart { key: key.clone(), id })
     }
@@ -307,7 +307,7 @@ impl Store for S3Store {
         let request = request.upload_id(&upload.id).part_number(part_number(number)).body(bytes.into());
         let request = request.customize().config_override(patience);
         let request = if self.unsigned { request.disable_payload_signing() } else { request };
-        let answer = request.send().await.map_err(|error| failed(error, context))?;
+        let answer = request.send().await.map_err(|error| self.failed(error, context))?;
         let tag = answer.e_tag.ok_or_else(|| no_etag(context))?;
         Ok(Placed::New(Part { number, size, tag }))
     }
@@ -332,7 +332,7 @@ impl Store for S3Store {
         let error = match request.send().await {
             Ok(answer) if answer.e_tag.is_some() => return Ok(()),
             Ok(_) => no_etag(context),
-            Err(error) => failed(error, context),
+            Err(error) => self.failed(error, context),
         };
         // The second time, each store says no in its own way, or this is a retry of what was done and never answered.
         // If the object is there the upload is not any more.
@@ -347,7 +347,7 @@ impl Store for S3Store {
         match request.upload_id(&upload.id).send().await {
             Ok(_) => Ok(()),
             Err(error) if Refusal::of(&error).is_no_upload() => Ok(()),
-            Err(error) => Err(failed(error, || format!("abort {}, upload {}", upload.key, upload.id))),
+            Err(error) => Err(self.failed(error, || format!("abort {}, upload {}", upload.key, upload.id))),
         }
     }
 
@@ -357,7 +357,7 @@ impl Store for S3Store {
         valid.set_start_time(self.clock.now());
         let valid = valid.build().map_err(|error| Error::new(ErrorKind::Unavailable, context()).with_source(error))?;
         let request = self.public.get_object().bucket(&self.settings.bucket).key(self.name(key));
-        let url = request.presigned(valid).await.map_err(|error| failed(error, context))?;
+        let url = request.presigned(valid).await.map_err(|error| self.failed(error, context))?;
         Ok(Some(url.uri().to_owned()))
     }
 

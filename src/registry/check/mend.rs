@@ -28,7 +28,7 @@ use crate::{
         register::{Register, Seen, Value, Written},
         tag::{RepositoryExists, TagTarget},
     },
-    store::{self, ErrorKind, Key, Store, Version},
+    store::{self, Causes, ErrorKind, Key, Store, Version},
 };
 
 mod blob;
@@ -89,7 +89,7 @@ impl Mender {
             Err(Error::Store(error) | Error::Throttled(error)) => Err(error),
             Err(Error::Full) => Err(store::Error::new(ErrorKind::Full, "mending")),
             Err(error) => {
-                tracing::debug!(key = %found.key, %error, "not mended");
+                tracing::debug!(key = %found.key, error = %Causes(&error), "not mended");
                 Ok(Vec::new())
             }
             Ok(mends) => Ok(mends),

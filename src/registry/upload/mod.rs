@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, Hasher, Repository},
-    store::{self, Multipart},
+    store::{self, Causes, Multipart},
 };
 
 mod budget;
@@ -388,7 +388,7 @@ fn check_lengths(chunk: &Chunk) -> Result<()> {
 /// The client is gone: what it left is written down for its return. Failing that, it starts from the old offset.
 async fn keep_torn(writer: Writer<'_>) -> Error {
     let kept = writer.keep().await;
-    kept.unwrap_or_else(|error| tracing::debug!(%error, "what a torn body left is not kept"));
+    kept.unwrap_or_else(|error| tracing::debug!(error = %Causes(&error), "what a torn body left is not kept"));
     Error::BodyTorn
 }
 

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::{TryStreamExt, future::try_join_all};
 use tokio::time::Instant;
 
-use super::{Condition, Key, Outcome, Put, Result, bench::Bench, causes};
-use crate::store::Span;
+use super::{Condition, Key, Outcome, Put, Result, bench::Bench};
+use crate::store::{Causes, Span};
 
 const ROUNDS: usize = 5;
 /// How long a presigned URL is valid that is used at once.
@@ -126,7 +126,7 @@ pub(super) async fn presigned(bench: &Bench<'_>, fetch: &impl AsyncFn(String) ->
         }
         Ok(_) => Outcome::adapted("a client gets other bytes", "clients must not be sent to the store"),
         Err(error) => Outcome::adapted(
-            format!("nothing: {}", causes(&error)),
+            format!("nothing: {}", Causes(&error)),
             "clients cannot be sent to the store, as seen from here",
         ),
     })

@@ -12,7 +12,7 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 
-use super::{ListOrder, S3Store, error::failed};
+use super::{ListOrder, S3Store};
 use crate::store::{
     Error, ErrorKind, Result, Store,
     breaker::Breaker,
@@ -34,8 +34,7 @@ impl S3Store {
 
     /// The error of what is first asked of a bucket: the likeliest mistakes are in its name, its address and the rights to it.
     pub fn named_in(&self, error: Error) -> Error {
-        let place = self.settings.endpoint.as_deref().unwrap_or("AWS");
-        Error { context: format!("bucket {} at {place}: {}", self.settings.bucket, error.context), ..error }
+        Error { context: format!("bucket {} at {}: {}", self.settings.bucket, self.place(), error.context), ..error }
     }
 
     /// The store as a registry may rely on it: adapted, behind a [`Breaker`], and not at all where data would be lost,
@@ -65,7 +64,7 @@ impl S3Store {
         config.set_http_client(self.client.config().http_client());
         let request = Client::from_conf(config.build()).get_object().bucket("any").key("any");
         let answer = request.customize().interceptor(PlainGet(url)).send().await;
-        let body = answer.map_err(|error| failed(error, context))?.body.collect().await;
+        let body = answer.map_err(|error| self.failed(error, context))?.body.collect().await;
         let body = body.map_err(|torn| Error::new(ErrorKind::Unavailable, context()).with_source(torn))?;
         Ok(body.into_bytes())
     }

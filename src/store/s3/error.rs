@@ -1,10 +1,15 @@
 //! What the store's answers mean.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    fmt,
+    iter::successors,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::{
     config::{
         ConfigBag, Intercept, RuntimeComponents,
@@ -14,6 +19,7 @@ use aws_sdk_s3::{
     error::{BoxError, ProvideErrorMetadata, SdkError},
 };
 
+use super::S3Store;
 use crate::store::{Error, ErrorKind, Result};
 
 /// An answer that says no, as far as it tells why.
@@ -67,14 +73,65 @@ impl<'a> Refusal<'a> {
     }
 }
 
-/// The store's error in our kinds. It may carry the answer, and never what was sent: no credentials.
-pub(super) fn failed<E>(error: SdkError<E>, context: impl FnOnce() -> String) -> Error
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-{
-    let kind = Refusal::of(&error).kind();
-    Error::new(kind, context()).with_source(error)
+impl S3Store {
+    /// The store's error in our kinds. It says what the store answered, or why no answer came, and never what was sent:
+    /// no credentials.
+    pub(super) fn failed<E>(&self, error: SdkError<E>, context: impl FnOnce() -> String) -> Error
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let refusal = Refusal::of(&error);
+        let failed = Error::new(refusal.kind(), context());
+        if refusal.status != 0 {
+            let (status, code) = (refusal.status, refusal.code.to_owned());
+            return failed.with_source(Answer { status, code, message: error.message().map(str::to_owned) });
+        }
+        let mut causes = successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        if causes.any(<dyn std::error::Error>::is::<CredentialsError>) {
+            return failed.with_source(NoCredentials(error.into()));
+        }
+        failed.with_source(NoAnswer { place: self.place().to_owned(), source: error.into() })
+    }
+
+    pub(super) fn place(&self) -> &str {
+        self.settings.endpoint.as_deref().unwrap_or("AWS")
+    }
 }
+
+/// What the store said, without the rest of what the SDK knows of it.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    /// Empty where none was given, as in the answer to a HEAD.
+    code: String,
+    message: Option<String>,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code.as_str(), &self.message) {
+            ("", _) => write!(f, "status {}, and no reason given", self.status),
+            (code, None) => f.write_str(code),
+            (code, Some(message)) => write!(f, "{code}: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Answer {}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no answer from {place}")]
+struct NoAnswer {
+    place: String,
+    source: BoxError,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no credentials: set s3_access_key_id and s3_secret_access_key_file, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+     or give the host or the service account a role"
+)]
+struct NoCredentials(#[source] BoxError);
 
 /// Whether an earlier attempt at a request may have taken effect although no answer said so.
 ///

@@ -10,10 +10,10 @@ use aws_sdk_s3::{
     },
 };
 
-use super::{S3Store, error::failed};
+use super::S3Store;
 use crate::store::{
-    Error, ErrorKind, Result,
-    doctor::{Finding, Verdict, causes},
+    Causes, Error, ErrorKind, Result,
+    doctor::{Finding, Verdict},
 };
 
 /// The name of the rule that we install.
@@ -52,7 +52,7 @@ impl S3Store {
                 "see to it that the store drops abandoned uploads by itself: MinIO does, a day after they were begun",
             ),
             Err(error) => {
-                let seen = format!("cannot be told: {}", causes(&error));
+                let seen = format!("cannot be told: {}", Causes(&error));
                 (Verdict::Adapted, seen, "see to it that the store drops the parts of abandoned uploads by itself")
             }
         };
@@ -65,7 +65,7 @@ impl S3Store {
             Ok(answer) => answer.rules.unwrap_or_default(),
             Err(error) if error.code() == Some("NoSuchLifecycleConfiguration") => Vec::new(),
             Err(error) if error.code().is_some_and(|code| UNTAKEN.contains(&code)) => return Ok(Rule::Untaken),
-            Err(error) => return Err(failed(error, || format!("lifecycle of {bucket}"))),
+            Err(error) => return Err(self.failed(error, || format!("lifecycle of {bucket}"))),
         };
         if let Some(days) = rules.iter().filter_map(|rule| self.days(rule)).min() {
             return Ok(Rule::Days(days));
@@ -85,7 +85,7 @@ impl S3Store {
         match put.send().await {
             Ok(_) => Ok(Rule::Installed(days)),
             Err(error) if error.code().is_some_and(|code| UNTAKEN.contains(&code)) => Ok(Rule::Untaken),
-            Err(error) => Err(failed(error, || format!("lifecycle of {bucket}"))),
+            Err(error) => Err(self.failed(error, || format!("lifecycle of {bucket}"))),
         }
     }
 
