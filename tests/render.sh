@@ -25,10 +25,19 @@ main() {
   kustomize build deploy/kubernetes >"$work/kustomize.yaml"
   is_kubernetes kustomize
   settings_are_known kustomize
+  cp -R deploy/kubernetes "$work/with-files"
+  sed -i '/uncomment the rest/,$ { /uncomment the rest/!s/^#// }' "$work/with-files/kustomization.yaml"
+  printf '[[retention]]\nrepositories = ["ci/**"]\nuntagged_older = "30days"\n' >"$work/with-files/marina.toml"
+  echo 'no certificate' >"$work/with-files/ca.pem"
+  kustomize build "$work/with-files" >"$work/with-files.yaml"
+  is_kubernetes with-files
+  settings_are_known with-files
+  has_rules with-files
 
   helm lint --quiet --strict "$CHART" --set store=s3://bucket
   render least --set store=s3://bucket
   render most --values tests/chart-values.yaml
+  has_rules most
   refuses 'a chart without a store'
   refuses 'a directory, which pods do not share' --set store=/data
   refuses 'a setting that has a place of its own' --set store=s3://bucket --set settings.listen=x
@@ -58,10 +67,17 @@ is_kubernetes() {
 
 settings_are_known() {
   local settings
+  # The configuration file, if there is one.
+  sed -n '/^  marina.toml: |/,/^ \{0,2\}[^ ]/s/^    //p' "$work/$1.yaml" >"$work/marina.toml"
   mapfile -t settings < <(sed -nE 's/^ +(MARINA_[A-Z0-9_]+): "?([^"]*)"?$/\1=\2/p' "$work/$1.yaml" | sort -u)
   ((${#settings[@]} >= 1)) || die "$1 has no settings"
-  env -i "${settings[@]}" "$REGISTRY" config >"$work/config"
+  env -i "${settings[@]/MARINA_CONFIG=*\//MARINA_CONFIG=$work/}" "$REGISTRY" config >"$work/config"
   echo "$1: ${#settings[@]} settings"
+}
+
+has_rules() {
+  grep -q '^untagged_older = ' "$work/config" || die "the rules of retention of $1 do not reach the registry"
+  grep -q 'mountPath: /etc/marina-distribution' "$work/$1.yaml" || die "$1 mounts no files"
 }
 
 main
