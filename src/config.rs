@@ -22,7 +22,7 @@ use retention::GivenRule;
 pub use retention::{Age, Patterns, RetentionRule};
 use sources::{Given, Sources};
 pub use value::LogFormat;
-pub use value::{Automatic, Encryption, Networks, OrZero, StoreLocation, UrlLife};
+pub use value::{Automatic, Encryption, Endpoint, Networks, OrZero, PartSize, StoreLocation, UrlLife};
 use value::{Kind, Optional, Value};
 
 /// One row of the table of settings.
@@ -75,13 +75,13 @@ settings! {
     /// Where the registry is kept: a directory, or `s3://BUCKET[/PREFIX]`; --data-dir is the older name
     store: StoreLocation, "LOCATION", "./registry-data";
     /// URL of an S3 store that is not AWS
-    s3_endpoint: Optional<String>, "URL", "";
+    s3_endpoint: Optional<Endpoint>, "URL", "";
     /// Region of the bucket; empty: as the environment or the instance says, or us-east-1 at an endpoint
     s3_region: Optional<String>, "REGION", "";
     /// Name the bucket in the path of URLs and not in the host: true, false or auto, which is true at an endpoint
     s3_path_style: Automatic, "WHEN", "auto";
     /// URL under which clients reach the S3 store; empty: the same
-    s3_public_endpoint: Optional<String>, "URL", "";
+    s3_public_endpoint: Optional<Endpoint>, "URL", "";
     /// PEM file of authorities that may sign the certificate of the S3 store, beside those that the system trusts
     s3_ca_file: Optional<PathBuf>, "FILE", "";
     /// Access key; empty: the usual chain of environment, profile, web identity, container and instance
@@ -93,7 +93,7 @@ settings! {
     /// Storage class of the bytes of blobs; empty: the standard one
     s3_storage_class: Optional<String>, "CLASS", "";
     /// Size of the parts of an upload to S3; 10,000 of them hold the largest blob
-    s3_part_size: ByteSize, "SIZE", "8MiB";
+    s3_part_size: PartSize, "SIZE", "8MiB";
     /// Clients that are sent to the S3 store for the bytes of blobs: none, or a list of networks such as 10.0.0.0/8, all for
     /// every network, and !10.1.0.0/16 for an exception; the smallest one that a client is in decides
     redirect: Networks, "NETWORKS", "none";
@@ -358,6 +358,24 @@ mod tests {
     fn a_file_that_is_no_toml_says_which_line() {
         let (_dir, path) = file("drain = \"1s\"\n= 3\n");
         assert!(read(&["--config", &path], &[]).unwrap_err().starts_with(&format!("{path}:2: ")));
+    }
+
+    #[test]
+    fn a_text_without_quotes_is_told_that_it_needs_them() {
+        let (_dir, path) = file("\nlisten = 127.0.0.1:5000\n");
+        let why = read(&["--config", &path], &[]).unwrap_err();
+        assert!(why.starts_with(&format!("{path}:2: ")), "{why}");
+        assert!(why.ends_with("; texts are quoted: listen = \"127.0.0.1:5000\""), "{why}");
+        let (_dir, path) = file("listen = \"127.0.0.1:5000\nx");
+        assert!(!read(&["--config", &path], &[]).unwrap_err().contains("quoted: "));
+    }
+
+    #[test]
+    fn a_switch_that_is_followed_by_a_word_is_told_how_it_is_written() {
+        for word in ["true", "false"] {
+            let why = read(&["serve", "--deletes", word], &[]).unwrap_err();
+            assert_eq!(why, format!("--deletes: expected --deletes={word}, found a space"));
+        }
     }
 
     #[test]

@@ -237,7 +237,7 @@ async fn collect(config: Config, dry_run: bool, full: bool) -> Result<ExitCode, 
 
 /// All that is known of one thing, a line at a time.
 async fn explain(config: Config, subject: String) -> Result<ExitCode, Box<dyn Error>> {
-    let subject = Subject::parse(&subject).ok_or("expected DIGEST, NAME:TAG or NAME@DIGEST")?;
+    let subject = Subject::parse(&subject)?;
     // Nothing is written, not even the key of a fleet that has never been started.
     let store = Arc::new(Overlay::new(stores::open_existing(&config).await?));
     let mut out = io::stdout();

@@ -47,7 +47,8 @@ pub(super) fn bucket_settings(config: &Config, bucket: &str, prefix: &str) -> Re
     let credentials = match (&config.s3_access_key_id.0, &config.s3_secret_access_key_file.0) {
         (None, None) => Credentials::Chain,
         (Some(id), Some(file)) => {
-            let secret = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            let secret = fs::read_to_string(file)
+                .map_err(|error| format!("s3_secret_access_key_file {}: {error}", file.display()))?;
             let (access_key_id, secret_access_key) = (id.clone(), secret.trim().to_owned());
             Credentials::Static { access_key_id, secret_access_key, session_token: None }
         }
@@ -56,17 +57,18 @@ pub(super) fn bucket_settings(config: &Config, bucket: &str, prefix: &str) -> Re
     let authorities = match &config.s3_ca_file.0 {
         None => None,
         Some(file) => {
-            let pem = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-            Some(Authorities::parse(&pem).map_err(|error| format!("{}: {error}", file.display()))?)
+            let named = |error: &dyn Error| format!("s3_ca_file {}: {error}", file.display());
+            let pem = fs::read(file).map_err(|error| named(&error))?;
+            Some(Authorities::parse(&pem).map_err(|error| named(&error))?)
         }
     };
     Ok(S3Settings {
         authorities,
         prefix: prefix.to_owned(),
-        endpoint: config.s3_endpoint.0.clone(),
+        endpoint: config.s3_endpoint.0.clone().map(|endpoint| endpoint.0),
         region: config.s3_region.0.clone(),
         path_style: config.s3_path_style.or(config.s3_endpoint.0.is_some()),
-        public_endpoint: config.s3_public_endpoint.0.clone(),
+        public_endpoint: config.s3_public_endpoint.0.clone().map(|endpoint| endpoint.0),
         credentials,
         encryption: match &config.s3_encryption {
             config::Encryption::Bucket => Encryption::BucketDefault,
@@ -78,7 +80,7 @@ pub(super) fn bucket_settings(config: &Config, bucket: &str, prefix: &str) -> Re
             .0
             .clone()
             .map(|class| StorageClass { keys: DATA_KEYS.to_owned(), class }),
-        part: config.s3_part_size.as_u64(),
+        part: config.s3_part_size.0.as_u64(),
         ..S3Settings::new(bucket)
     })
 }

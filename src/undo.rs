@@ -10,7 +10,7 @@ use std::{
 use marina_distribution::{
     config::Config,
     oci::{Digest, Repository, Tag},
-    registry::{self, Change, PageRequest, Registry, Restored, Version, on_behalf_of},
+    registry::{self, Change, Clock, PageRequest, Registry, Restored, SystemClock, Version, on_behalf_of},
 };
 
 use super::{open_over, stores};
@@ -43,8 +43,9 @@ pub(super) async fn restore_tag(
     let (name, digest) = what.rsplit_once('@').map_or((what.as_str(), None), |(name, digest)| (name, Some(digest)));
     let (name, tag) = name.split_once(':').ok_or("expected NAME:TAG or NAME:TAG@DIGEST")?;
     let (repository, tag) = (Repository::parse(name)?, Tag::parse(tag).ok_or("expected NAME:TAG or NAME:TAG@DIGEST")?);
-    let version = match (digest.map(Digest::parse).transpose()?, at) {
+    let version = match (digest.map(parse).transpose()?, at) {
         (None, None) => Version::Before,
+        (None, Some(at)) if at > SystemClock.now() => return Err("--at: that time is yet to come".into()),
         (None, Some(at)) => Version::At(at),
         (Some(digest), None) => Version::Digest(digest),
         (Some(_), Some(_)) => return Err("expected a digest or --at, and not both".into()),
@@ -57,9 +58,13 @@ pub(super) async fn restore_tag(
 pub(super) async fn restore_manifest(config: Config, manifest: String) -> Result<ExitCode, Box<dyn Error>> {
     let expected = "expected NAME@DIGEST; for a tag there is `tags restore`";
     let (name, digest) = manifest.rsplit_once('@').filter(|(name, _)| !name.contains(':')).ok_or(expected)?;
-    let (repository, digest) = (Repository::parse(name)?, Digest::parse(digest)?);
+    let (repository, digest) = (Repository::parse(name)?, parse(digest)?);
     let registry = open_over(&config, stores::open_existing(&config).await?).await?;
     restored(&registry, &repository, registry.restore_manifest(&repository, &digest)).await
+}
+
+fn parse(digest: &str) -> Result<Digest, String> {
+    Digest::parse(digest).map_err(|error| format!("{digest}: {error}"))
 }
 
 /// Says what was not there and is now.
@@ -71,9 +76,11 @@ async fn restored(
     let Restored { digest, manifests, tags } = on_behalf_of(Some("restore".into()), restoring).await?;
     registry.settle().await;
     let mut out = io::stdout();
-    writeln!(out, "{manifests} manifests put back")?;
     for tag in tags {
         writeln!(out, "{repository}:{tag} points to {digest}")?;
+    }
+    if manifests > 0 {
+        writeln!(out, "{manifests} manifests put back")?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -153,7 +153,26 @@ fn what_cannot_run_exits_with_2_and_one_line_that_says_why() {
 
     std::fs::write(dir.path().join("ca.pem"), "no").unwrap();
     let (code, _, stderr) = run(marina(dir.path()).args(["serve", "--store", "s3://b", "--s3-ca-file", "ca.pem"]));
-    assert_eq!((code, stderr.as_str()), (2, "error: ca.pem: there is no certificate in it\n"));
+    assert_eq!((code, stderr.as_str()), (2, "error: s3_ca_file ca.pem: there is no certificate in it\n"));
+
+    let secret = ["--s3-access-key-id", "id", "--s3-secret-access-key-file", "none"];
+    let (code, _, stderr) = run(marina(dir.path()).args(["serve", "--store", "s3://b"]).args(secret));
+    assert!(code == 2 && stderr.starts_with("error: s3_secret_access_key_file none: No such file"), "{stderr}");
+
+    for command in [&["serve"][..], &["doctor"], &["check"]] {
+        let (code, _, stderr) = run(marina(dir.path()).args(command).args(["--store", "ca.pem"]));
+        assert!(code == 2 && stderr.ends_with(": it is not a directory\n"), "{command:?}: {stderr}");
+    }
+    for (command, why) in [
+        (&["explain", "sha256:abc"][..], "sha256:abc: not a digest"),
+        (&["explain", "a@sha256:12"], "sha256:12: not a digest"),
+        (&["restore", "a@sha256:12"], "sha256:12: not a digest"),
+        (&["tags", "restore", "a:b", "--at", "noon"], "expected a time such as 2026-01-31T12:00:00Z, in UTC"),
+        (&["tags", "restore", "a:b", "--at", "2999-01-31T12:00:00Z"], "that time is yet to come"),
+    ] {
+        let (code, _, stderr) = run(marina(dir.path()).args(command));
+        assert!(code == 2 && stderr.contains(why), "{command:?}: {stderr}");
+    }
 
     let (code, _, stderr) = run(marina(dir.path()).arg("--listn"));
     assert_eq!(code, 2);
@@ -515,7 +534,7 @@ fn health_says_by_its_exit_code_whether_the_server_is_ready() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (code, _, stderr) = run(marina(dir.path()).args(["health", "--listen", &nobody]));
     assert_eq!(code, 1);
-    assert!(stderr.starts_with("error: Connection refused"), "{stderr}");
+    assert!(stderr.starts_with(&format!("error: {nobody}: Connection refused")), "{stderr}");
 }
 
 #[test]

@@ -84,7 +84,8 @@ impl Invocation {
         arguments: impl IntoIterator<Item = OsString>,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
-        let matches = command().try_get_matches_from(arguments)?;
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let matches = command().try_get_matches_from(&arguments).map_err(|error| told_to_join(&arguments, error))?;
         let (words, matches) = words(&matches);
         let subject = || matches.get_one::<String>(SUBJECT).cloned().unwrap_or_default();
         let action = match words.as_slice() {
@@ -109,6 +110,26 @@ impl Invocation {
         let layers = vec![flags, environment, file.layer];
         let effective = Effective::read(&Sources { layers, retention: file.retention })?;
         Ok(Self { action, effective })
+    }
+}
+
+/// `--deletes false` is a switch and then a command that is none: better said than that there is no such command.
+fn told_to_join(arguments: &[OsString], error: clap::Error) -> Error {
+    let switches = SETTINGS.iter().filter(|setting| setting.kind == Kind::Boolean);
+    let mut names = switches.map(|setting| kebab(setting.name));
+    let spaced = arguments.windows(2).find_map(|pair| match pair {
+        [flag, word] if word == "true" || word == "false" => {
+            let name = flag.to_str()?.strip_prefix("--")?;
+            names.any(|switch| switch == name).then(|| (name, word.display()))
+        }
+        _ => None,
+    });
+    match spaced {
+        Some((name, word)) => {
+            let message = format!("expected --{name}={word}, found a space");
+            Error::Value { origin: Origin::Flag(name.to_owned()), message }
+        }
+        None => error.into(),
     }
 }
 
@@ -232,7 +253,9 @@ fn at() -> Arg {
     Arg::new(AT)
         .long(AT)
         .value_name("TIME")
-        .value_parser(|text: &str| humantime::parse_rfc3339_weak(text))
+        .value_parser(|text: &str| {
+            humantime::parse_rfc3339_weak(text).map_err(|_| "expected a time such as 2026-01-31T12:00:00Z, in UTC")
+        })
         .help("What a tag was then, such as 2026-01-31T12:00:00Z")
 }
 

@@ -90,9 +90,9 @@ pub(super) fn file(path: &Path) -> Result<File, Error> {
 
 pub(super) fn parse(path: &Path, text: &str) -> Result<File, Error> {
     let origin = |at: usize| Origin::File { path: path.to_owned(), line: line(text, at) };
-    let table = DeTable::parse(text).map_err(|error| Error::Syntax {
-        origin: origin(error.span().map_or(0, |span| span.start)),
-        message: error.message().to_owned(),
+    let table = DeTable::parse(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        Error::Syntax { origin: origin(at), message: format!("{}{}", error.message(), hint(text, at)) }
     })?;
     let mut file = File::default();
     for (key, value) in table.get_ref() {
@@ -108,6 +108,18 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<File, Error> {
         file.layer.insert(setting.name, Given { text, origin });
     }
     Ok(file)
+}
+
+/// The likeliest mistake, if it is that.
+fn hint(text: &str, at: usize) -> String {
+    let line = text.lines().nth(line(text, at) - 1).and_then(|line| line.split_once('='));
+    let line = line.map(|(key, value)| (key.trim(), value.split(" #").next().unwrap_or_default().trim()));
+    match line {
+        Some((key, value)) if !key.is_empty() && !value.starts_with(['"', '\'', '[', '{']) => {
+            format!("; texts are quoted: {key} = {}", toml::Value::from(value))
+        }
+        _ => String::new(),
+    }
 }
 
 fn setting(name: &str) -> Option<&'static Setting> {

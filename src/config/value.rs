@@ -230,6 +230,29 @@ impl Value for ByteSize {
     }
 }
 
+/// The size of a part, as S3 takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartSize(pub ByteSize);
+
+impl Value for PartSize {
+    fn parse(text: &str) -> Result<Self, String> {
+        let size = ByteSize::parse(text).ok().filter(|size| (ByteSize::mib(5)..=ByteSize::gib(5)).contains(size));
+        size.map(Self).ok_or_else(|| "expected a size from 5MiB to 5GiB".to_owned())
+    }
+}
+
+/// Where a store is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(pub String);
+
+impl Value for Endpoint {
+    fn parse(text: &str) -> Result<Self, String> {
+        let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+        let host = host.filter(|host| !host.is_empty());
+        host.map(|_| Self(text.to_owned())).ok_or_else(|| "expected a URL such as https://s3.example.org".to_owned())
+    }
+}
+
 impl Value for Targets {
     fn parse(text: &str) -> Result<Self, String> {
         Self::from_str(text).map_err(|_| "expected a level, or levels by module such as info,hyper=debug".to_owned())
@@ -292,6 +315,18 @@ mod tests {
         assert_eq!(UrlLife::parse("7 days"), Ok(UrlLife(Duration::from_hours(7 * 24))));
         for wrong in ["59s", "7 days 1s", ""] {
             assert!(UrlLife::parse(wrong).is_err(), "{wrong:?} was taken for the life of a URL");
+        }
+    }
+
+    #[test]
+    fn a_part_is_as_large_as_s3_takes_it_and_an_endpoint_says_how_it_is_spoken_to() {
+        assert_eq!(PartSize::parse("5MiB"), Ok(PartSize(ByteSize::mib(5))));
+        for wrong in ["4MiB", "5MB", "6GiB", ""] {
+            assert!(PartSize::parse(wrong).is_err(), "{wrong:?} was taken for the size of a part");
+        }
+        assert_eq!(Endpoint::parse("http://minio:9000"), Ok(Endpoint("http://minio:9000".to_owned())));
+        for wrong in ["minio:9000", "s3.example.org", "https://", "ftp://x", ""] {
+            assert!(Endpoint::parse(wrong).is_err(), "{wrong:?} was taken for an endpoint");
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
     pending::{self, Dropped, DroppedWhat, PendingBlob, PendingManifest},
     register::{LIVE_AT_LEAST, State},
 };
-use crate::oci::{AnyDigest, Digest, Manifest, Reference, Repository, Tag};
+use crate::oci::{Algorithm, AnyDigest, Digest, Manifest, Reference, Repository, Tag};
 
 /// What is to be explained.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,15 +48,18 @@ const READS: usize = 4;
 
 impl Subject {
     /// `DIGEST`, `NAME:TAG` or `NAME@DIGEST`.
-    pub fn parse(text: &str) -> Option<Self> {
-        if let Ok(digest) = Digest::parse(text) {
-            return Some(Self::Digest(digest));
-        }
-        let (name, reference) = match text.split_once('@') {
-            Some((name, digest)) => (name, Reference::Digest(Digest::parse(digest).ok()?)),
-            None => text.rsplit_once(':').and_then(|(name, tag)| Some((name, Reference::Tag(Tag::parse(tag)?))))?,
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        let expected = || "expected DIGEST, NAME:TAG or NAME@DIGEST".to_owned();
+        let digest = |text: &str| Digest::parse(text).map_err(|error| format!("{text}: {error}"));
+        let (name, reference) = match (text.split_once('@'), text.rsplit_once(':')) {
+            (Some((name, of)), _) => (name, Reference::Digest(digest(of)?)),
+            (None, Some((algorithm, _))) if Algorithm::parse(algorithm).is_some() => {
+                return digest(text).map(Self::Digest);
+            }
+            (None, Some((name, tag))) => (name, Reference::Tag(Tag::parse(tag).ok_or_else(expected)?)),
+            (None, None) => return Err(expected()),
         };
-        Some(Self::In(Repository::parse(name).ok()?, reference))
+        Ok(Self::In(Repository::parse(name).map_err(|error| error.to_string())?, reference))
     }
 }
 

@@ -12,6 +12,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Asks the server that listens there. An error says why it is not ready, or not there.
 pub fn ask(listen: SocketAddr) -> io::Result<()> {
     let address = SocketAddr::new(reachable(listen.ip()), listen.port());
+    ask_at(address).map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+}
+
+fn ask_at(address: SocketAddr) -> io::Result<()> {
     let mut server = TcpStream::connect_timeout(&address, PATIENCE)?;
     server.set_read_timeout(Some(PATIENCE))?;
     write!(server, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
@@ -62,7 +66,8 @@ mod tests {
     fn only_a_server_that_says_200_is_ready() {
         assert_eq!(asked("HTTP/1.1 200 OK\r\n\r\nok\n"), Ok(()));
         let red = "HTTP/1.1 503 Service Unavailable\r\n\r\nstore unavailable\n";
-        assert_eq!(asked(red), Err("store unavailable".to_owned()));
+        let why = asked(red).unwrap_err();
+        assert!(why.starts_with("127.0.0.1:") && why.ends_with(": store unavailable"), "{why}");
         assert!(asked("").is_err());
     }
 }

@@ -169,7 +169,7 @@ fn restore_puts_back_what_was_deleted_and_says_what_it_did() {
     let restore = |tag: &str| marina(&["tags", "restore", tag]);
     let done = restore(&format!("a:t@{manifest}"));
     let said = String::from_utf8(done.stdout).unwrap();
-    assert_eq!(said, format!("1 manifests put back\na:t points to {manifest}\n"));
+    assert_eq!(said, format!("a:t points to {manifest}\n1 manifests put back\n"));
     assert!(done.status.success());
     assert_eq!(server.send("GET", "/v2/a/manifests/t", "", b"").status, 200);
 

@@ -40,7 +40,10 @@ pub(super) struct Shard {
 impl Root {
     /// Opens the directory, after making sure that it can hold a store.
     pub(super) fn open(path: &Path, unnamed: bool) -> io::Result<Self> {
-        create_dir_all(path)?;
+        match create_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
         let mut root = Self::look(path)?;
         let disk = fstat(&root.fd)?.st_dev;
         for above in root.path.ancestors().skip(1) {
@@ -60,6 +63,9 @@ impl Root {
     /// Opens the directory as it is, which is enough to read.
     pub(super) fn look(path: &Path) -> io::Result<Self> {
         let path = path.canonicalize()?;
+        if !path.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory"));
+        }
         let fd = File::open(&path)?;
         Ok(Self { fd, path, unnamed: false })
     }
