@@ -41,11 +41,12 @@ pub(super) async fn check(config: Config, checking: Checking) -> Result<ExitCode
         check = check.repair(open_over(&config, store).await?);
     }
     let stop = Stop::on_signals()?;
-    let mut report = Report::new(json);
+    let mut report = Report::new(json, stop.clone());
     let checked = tokio::select! {
         checked = check.run(|news| report.tell(news, &mut up_to)) => checked.map_err(Into::into),
         () = stop.drain.cancelled() => Err(Box::<dyn Error>::from("stopped")),
     };
+    std::mem::replace(&mut report.told, Ok(()))?;
     match checked {
         Ok(summary) => {
             report.end(&summary)?;
@@ -70,17 +71,18 @@ fn go_on(error: Box<dyn Error>, after: Option<&Key>) -> Box<dyn Error> {
 struct Report {
     json: bool,
     out: Stdout,
-    /// What went wrong with the output, if anything.
+    /// What went wrong with the output, if anything. Then nobody needs the rest.
     told: io::Result<()>,
+    stop: Stop,
     terminal: Option<Stderr>,
     /// When the terminal was told.
     at: Instant,
 }
 
 impl Report {
-    fn new(json: bool) -> Self {
+    fn new(json: bool, stop: Stop) -> Self {
         let terminal = Some(io::stderr()).filter(IsTerminal::is_terminal);
-        Self { json, out: io::stdout(), told: Ok(()), terminal, at: Instant::now() }
+        Self { json, out: io::stdout(), told: Ok(()), stop, terminal, at: Instant::now() }
     }
 
     fn tell(&mut self, news: News<'_>, up_to: &mut Option<Key>) {
@@ -103,12 +105,14 @@ impl Report {
         };
         if self.told.is_ok() {
             self.told = self.clear().and_then(|()| writeln!(self.out, "{line}"));
+            if self.told.is_err() {
+                self.stop.ask();
+            }
         }
     }
 
     fn end(mut self, summary: &Summary) -> io::Result<()> {
         self.clear()?;
-        self.told?;
         if self.json { writeln!(self.out, "{}", json!({"summary": summary})) } else { writeln!(self.out, "{summary}") }
     }
 

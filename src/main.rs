@@ -38,14 +38,22 @@ mod undo;
 const NOT_WELL: u8 = 1;
 /// It could not run.
 const FAILED: u8 = 2;
+/// Nobody reads any more what it prints: what a shell says of who died of `SIGPIPE`.
+const UNREAD: u8 = 128 + 13;
 /// How long after a try to reach the store at the start the next one begins.
 const OPEN_AGAIN: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
+        Err(error) if is_unread(error.as_ref()) => ExitCode::from(UNREAD),
         Err(error) => fail(error.as_ref()),
     }
+}
+
+/// Only of writing a result is the error a plain one of input and output.
+fn is_unread(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn run() -> Result<ExitCode, Box<dyn Error>> {

@@ -349,6 +349,24 @@ fn a_check_that_is_stopped_says_where_to_go_on_and_exits_with_2() {
     assert_eq!((status.code(), stderr.as_str()), (Some(2), "error: stopped; to go on from there: --after a99\n"));
 }
 
+#[test]
+fn a_check_that_nobody_reads_ends_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    push_blob(dir.path(), vec![7; 1 << 20]);
+    // More than a pipe holds, and behind it a blob that takes a month to read.
+    for n in 0..3000 {
+        fs::write(dir.path().join(format!("a{n:04}")), "x").unwrap();
+    }
+    let mut marina = marina(dir.path());
+    marina.args(["check", "--store", ".", "--deep", "--rate", "1B"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = marina.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("key  a0000  "), "{line}");
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    assert_eq!((status.code(), stderr.as_slice()), (Some(128 + 13), &b""[..]));
+}
+
 /// An empty registry.
 fn begin(dir: &Path) {
     let store = Arc::new(FsStore::open(dir).unwrap());
