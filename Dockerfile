@@ -16,7 +16,8 @@ RUN install -d -o 65532 -g 65532 /data
 ENV MARINA_LISTEN=0.0.0.0:5000 MARINA_STORE=/data
 VOLUME /data
 EXPOSE 5000
+# Whether it runs, and not whether its store answers: Swarm and podman restart what is not healthy, which helps no store.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["marina-distribution", "health"]
+    CMD ["marina-distribution", "health", "--live"]
 ENTRYPOINT ["entrypoint"]
 CMD ["serve"]

@@ -16,7 +16,7 @@ use marina_distribution::{
     config::{self, Action, Config, Invocation, StoreLocation},
     http::{self, Networks, Redirects},
     registry::{self, Clock, Collected, Collector, Event, Registry, SCRATCH_KEYS, Subject, SystemClock, Verdict},
-    server::{self, Ended, Stop},
+    server::{self, Ended, Stop, health::Question},
     store::{
         Causes, Store,
         doctor::{self, Report},
@@ -64,7 +64,7 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         }
         invocation => invocation?,
     };
-    if !matches!(action, Action::Serve | Action::Config | Action::Health) {
+    if !matches!(action, Action::Serve | Action::Config | Action::Health { .. }) {
         server::log::start(&effective.log_beside_a_result(), effective.config.log_format);
     }
     match action {
@@ -81,7 +81,9 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
         Action::RestoreTag { what, at } => on_runtime(undo::restore_tag(effective.config, what, at)),
         Action::Restore { manifest } => on_runtime(undo::restore_manifest(effective.config, manifest)),
         Action::Explain { subject } => on_runtime(explain(effective.config, subject)),
-        Action::Health => Ok(health(effective.config.listen)),
+        Action::Health { live } => {
+            Ok(health(effective.config.listen, if live { Question::Live } else { Question::Ready }))
+        }
     }
 }
 
@@ -164,8 +166,8 @@ async fn doctor(config: Config, install_lifecycle: bool) -> Result<ExitCode, Box
 }
 
 /// For the health check of a container.
-fn health(listen: SocketAddr) -> ExitCode {
-    match server::health::ask(listen) {
+fn health(listen: SocketAddr, question: Question) -> ExitCode {
+    match server::health::ask(listen, question) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             fail(&error);

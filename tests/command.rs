@@ -442,6 +442,11 @@ fn a_server_starts_before_its_store_and_puts_requests_off_until_it_comes() {
         assert!(!answer.contains("doctor") && !answer.contains(&address.port().to_string()), "{path}: {answer}");
     }
     assert!(answer("/readyz").ends_with("store unavailable\n"));
+    let listen = address.to_string();
+    let health =
+        |arguments: &[&str]| run(marina(server.dir.path()).args(["health", "--listen", &listen]).args(arguments));
+    assert_eq!(health(&[]), (1, String::new(), format!("error: {listen}: store unavailable\n")));
+    assert_eq!(health(&["--live"]).0, 0);
 }
 
 #[test]

@@ -28,6 +28,7 @@ const DRY_RUN: &str = "dry_run";
 const FULL: &str = "full";
 const SUBJECT: &str = "subject";
 const AT: &str = "at";
+const LIVE: &str = "live";
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +51,8 @@ pub enum Action {
     RestoreTag { what: String, at: Option<SystemTime> },
     /// Put a manifest back that was deleted.
     Restore { manifest: String },
-    /// Ask the running server whether it is ready.
-    Health,
+    /// Ask the running server whether it is ready, or only whether it runs.
+    Health { live: bool },
     /// Print the configuration.
     Config,
 }
@@ -97,7 +98,7 @@ impl Invocation {
             ["tags", "history"] => Action::History { tag: subject() },
             ["tags", "restore"] => Action::RestoreTag { what: subject(), at: matches.get_one(AT).copied() },
             ["restore"] => Action::Restore { manifest: subject() },
-            ["health"] => Action::Health,
+            ["health"] => Action::Health { live: matches.get_flag(LIVE) },
             ["config"] => Action::Config,
             _ => Action::Serve,
         };
@@ -185,6 +186,10 @@ fn command() -> Command {
         .mut_subcommand("explain", |explain| {
             let help = "What: DIGEST, NAME:TAG or NAME@DIGEST";
             explain.arg(Arg::new(SUBJECT).value_name("WHAT").required(true).help(help))
+        })
+        .mut_subcommand("health", |health| {
+            health
+                .arg(switch(LIVE, "Ask whether it runs, whatever its store does: for who restarts what is not healthy"))
         })
         .mut_subcommand("tags", |tags| tags.subcommand_required(true).subcommands(what_to_do_with_tags()))
         .mut_subcommand("restore", |restore| {

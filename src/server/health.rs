@@ -1,4 +1,4 @@
-//! Asking a running server, from another process, whether it is ready.
+//! Asking a running server, from another process, whether it is ready, or alive at least.
 
 use std::{
     io::{self, Read, Write},
@@ -9,16 +9,29 @@ use std::{
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks the server that listens there. An error says why it is not ready, or not there.
-pub fn ask(listen: SocketAddr) -> io::Result<()> {
-    let address = SocketAddr::new(reachable(listen.ip()), listen.port());
-    ask_at(address).map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+/// What the server is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether requests may be sent there.
+    Ready,
+    /// Whether it runs.
+    Live,
 }
 
-fn ask_at(address: SocketAddr) -> io::Result<()> {
+/// Asks the server that listens there. An error says why the answer is no, or that it is not there.
+pub fn ask(listen: SocketAddr, question: Question) -> io::Result<()> {
+    let address = SocketAddr::new(reachable(listen.ip()), listen.port());
+    ask_at(address, question).map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+}
+
+fn ask_at(address: SocketAddr, question: Question) -> io::Result<()> {
+    let path = match question {
+        Question::Ready => "/readyz",
+        Question::Live => "/livez",
+    };
     let mut server = TcpStream::connect_timeout(&address, PATIENCE)?;
     server.set_read_timeout(Some(PATIENCE))?;
-    write!(server, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(server, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     server.read_to_string(&mut answer)?;
     if answer.starts_with("HTTP/1.1 200 ") {
@@ -57,7 +70,7 @@ mod tests {
             client.write_all(answer.as_bytes()).unwrap();
             assert_eq!((request[0].as_str(), request[3].as_str()), ("GET /readyz HTTP/1.1", ""));
         });
-        let asked = ask(address).map_err(|error| error.to_string());
+        let asked = ask(address, Question::Ready).map_err(|error| error.to_string());
         server.join().unwrap();
         asked
     }
