@@ -157,7 +157,7 @@ impl Brief {
         };
         let delete = match self.delete {
             Answer::Honoured => Outcome::well("of an old version: refused", "tombstones can be removed"),
-            Answer::Ignored => Outcome::adapted("of an old version: done", "never used: tombstones, of 50 bytes, stay"),
+            Answer::Ignored => Outcome::adapted("of an old version: done", "never used: tombstones, of 23 bytes, stay"),
         };
         let order = if self.in_byte_order {
             Outcome::well("by bytes", "as the registry needs it")
