@@ -256,8 +256,8 @@ async fn no_tag_outlives_its_manifest_however_many_there_are() {
     let a = repo("a");
     let m = index("");
     let d = sha(&m);
-    for page in 0..10 {
-        let tags = (0..100).map(|i| tag(&format!("a{page}-{i:03}"))).collect();
+    for page in 0..20 {
+        let tags = (0..50).map(|i| tag(&format!("a{page}-{i:03}"))).collect();
         r.put_manifest(&a, push(Reference::Digest(d), m.clone(), tags)).await.unwrap();
     }
     let (other, repo_a) = (Registry::open(gate.inner.clone(), Settings::default()).await.unwrap(), a.clone());
@@ -299,8 +299,8 @@ async fn a_page_steps_over_tombstones_a_list_at_a_time() {
     let (gate, r) = memory().await;
     let a = repo("a");
     let m = index("");
-    for page in 0..10 {
-        let tags = (0..100).map(|i| tag(&format!("a{page}-{i:03}"))).collect();
+    for page in 0..20 {
+        let tags = (0..50).map(|i| tag(&format!("a{page}-{i:03}"))).collect();
         r.put_manifest(&a, push(Reference::Digest(sha(&m)), m.clone(), tags)).await.unwrap();
     }
     for t in r.tags(&a, &PageRequest::default()).await.unwrap().items {

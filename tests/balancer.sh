@@ -36,6 +36,9 @@ main() {
     push "$balancer:1"
     crane export "$addr/$balancer:1" - | tar -xO layer.bin | cmp - "$work/layer.bin"
 
+    step "as many tags as a push may set, as long as they may be, go through $balancer"
+    push_with_most_tags "$balancer"
+
     step "$balancer passes requests to both registries, and bodies while they arrive"
     grep '"method":"PATCH"' "$work/replica-0.log" "$work/replica-1.log"
     for replica in 0 1; do (($(grep -c '"path":"/v2/' "$work/replica-$replica.log") > 2)); done
@@ -95,6 +98,16 @@ start_caddy() {
 # --- checks ------------------------------------------------------------------------------------------------------------
 
 push() { crane append --oci-empty-base -f "$work/layer.tar" -t "$addr/$1"; }
+
+push_with_most_tags() {
+  local digest query tag
+  digest=$(crane digest "$addr/$1:1")
+  crane manifest "$addr/$1:1" >"$work/manifest"
+  query=$(for tag in {10..59}; do printf '&tag=%0128d' "$tag"; done)
+  curl -fsS -X PUT -H 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary "@$work/manifest" \
+    -D "$work/answer" "http://$addr/v2/$1/manifests/$digest?${query#&}"
+  (($(grep -ci '^oci-tag:' "$work/answer") == 50))
+}
 
 # A body of which nothing more comes after 16 MiB, until these are in the store.
 passes_while_it_arrives() {

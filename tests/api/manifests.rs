@@ -229,9 +229,11 @@ async fn if_one_of_several_tags_is_illegal_or_they_are_too_many_none_is_set() {
             let reference = format!("{digest}?tag=good&tag={bad}");
             server.put_manifest("a", &reference, OCI_MANIFEST, &bytes).await.is(400);
         }
-        let many: Vec<_> = (0..5000).map(|it| format!("tag=t{it}")).collect();
-        let reference = format!("{digest}?{}", many.join("&"));
-        server.put_manifest("a", &reference, OCI_MANIFEST, &bytes).await.refuses(414, "UNSUPPORTED");
+        for many in [51, 5000] {
+            let many: Vec<_> = (0..many).map(|it| format!("tag=t{it}")).collect();
+            let reference = format!("{digest}?{}", many.join("&"));
+            server.put_manifest("a", &reference, OCI_MANIFEST, &bytes).await.refuses(414, "UNSUPPORTED");
+        }
         for tag in ["good", "t0"] {
             server.get(&format!("/v2/a/manifests/{tag}")).await.is(404);
         }

@@ -52,8 +52,8 @@ pub struct Pushed {
     pub tags: Vec<Tag>,
 }
 
-/// How many tags one push may set.
-const MAX_TAGS: usize = 100;
+/// How many tags one push may set. The answer has a header for each, and proxies and clients take a hundred of them.
+const MAX_TAGS: usize = 50;
 /// How many tags a manifest's header names. Beyond that a delete reads all tags of the repository.
 pub(super) const MAX_HEADER_TAGS: usize = 1000;
 
