@@ -124,7 +124,7 @@ settings! {
     undelete: OrZero, "TIME", "7days";
     /// How often the fleet walks through what rules of retention are for; without rules it never does
     retention_interval: Duration, "TIME", "24h";
-    /// Memory for request bodies in flight, all of them together
+    /// Memory for the bodies of uploads in flight, all of them together
     memory: ByteSize, "SIZE", "32MiB";
     /// How long a client may stay silent, or leave what it is sent unread; a slow one is never cut
     idle_timeout: Duration, "TIME", "60s";

@@ -59,21 +59,35 @@ impl Incoming {
         }
     }
 
-    /// This body as a whole, if it is no longer than `limit`.
-    pub(super) async fn read(mut self, limit: usize) -> Result<Bytes, Unread> {
-        let announced = usize::try_from(self.length().unwrap_or_default()).unwrap_or(usize::MAX);
-        if announced > limit {
+    /// This body as a whole, if it is no longer than `limit`. Beyond `free` bytes it is read on in the room that is made
+    /// for its length, or for the limit where none was announced.
+    pub(super) async fn read<R>(
+        mut self,
+        limit: usize,
+        free: usize,
+        make_room: impl AsyncFnOnce(usize) -> R,
+    ) -> Result<(Bytes, Option<R>), Unread> {
+        let announced = self.length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        let most = announced.unwrap_or(limit);
+        if most > limit {
             return Err(Unread::TooLarge);
         }
-        let mut whole = BytesMut::with_capacity(announced);
+        let (mut make_room, mut room) = (Some(make_room), None);
+        let mut whole = BytesMut::with_capacity(announced.unwrap_or_default().min(free));
         while let Some(bytes) = self.next().await {
             let bytes = bytes.map_err(Unread::Torn)?;
             if bytes.len() > limit - whole.len() {
                 return Err(Unread::TooLarge);
             }
+            if whole.len() + bytes.len() > free
+                && let Some(make_room) = make_room.take()
+            {
+                room = Some(make_room(most).await);
+                whole.reserve(most.saturating_sub(whole.len()));
+            }
             whole.extend_from_slice(&bytes);
         }
-        Ok(whole.freeze())
+        Ok((whole.freeze(), room))
     }
 }
 
@@ -208,7 +222,20 @@ mod tests {
         for (limit, fits) in [(5, true), (4, false)] {
             for body in [Body::from("abcde"), Body::from_stream(parts(&["ab", "cde"]))] {
                 let incoming = Incoming::new(body, &HeaderMap::new());
-                assert_eq!(incoming.read(limit).await.ok(), fits.then(|| Bytes::from_static(b"abcde")));
+                let read = incoming.read(limit, 5, async |_| ()).await;
+                assert_eq!(read.ok(), fits.then(|| (Bytes::from_static(b"abcde"), None)));
+            }
+        }
+    }
+
+    // MAN-6
+    #[tokio::test]
+    async fn beyond_what_is_free_a_body_is_read_in_room_for_its_length_or_for_the_most_that_it_may_have() {
+        for (free, roomy) in [(5, false), (4, true), (0, true)] {
+            for (body, length) in [(Body::from("abcde"), 5), (Body::from_stream(parts(&["ab", "cde"])), 9)] {
+                let incoming = Incoming::new(body, &HeaderMap::new());
+                let read = incoming.read(9, free, async |length| length).await;
+                assert_eq!(read.ok(), Some((Bytes::from_static(b"abcde"), roomy.then_some(length))), "{free}");
             }
         }
     }

@@ -9,7 +9,7 @@ use axum::{
 use super::{CONTENT_DIGEST, Call, blobs::FOREVER, conditional, empty, error::Failure};
 use crate::{
     oci::{Code, MAX_MANIFEST, Reference, ReferenceError, Repository, Tag},
-    registry::{Error, ManifestHead, Push},
+    registry::{Error, ManifestHead, Push, SMALL_MANIFEST},
 };
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -48,7 +48,8 @@ pub(super) async fn put(call: Call, repository: Repository, target: Reference) -
         Reference::Tag(_) => (Vec::new(), conditional::of_tag(&headers)?),
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok()).map(ToOwned::to_owned);
-    let bytes = body.read(MAX_MANIFEST).await?;
+    let make_room = async |length| registry.room_for_manifest(length).await;
+    let (bytes, _room) = body.read(MAX_MANIFEST, SMALL_MANIFEST, make_room).await?;
     let pushed = registry.put_manifest(&repository, Push { target, tags, content_type, bytes, condition }).await?;
 
     let mut response = empty(StatusCode::CREATED)

@@ -69,12 +69,12 @@ pub use explain::{Subject, Verdict};
 pub use gc::{Collected, Collector, Event, InFlight, Waiting, Walked, Why};
 pub use history::{Change, on_behalf_of};
 pub use layout::{DATA as DATA_KEYS, SCRATCH as SCRATCH_KEYS};
-pub use manifest::{ManifestHead, Push, Pushed, TagCondition};
+pub use manifest::{ManifestHead, Push, Pushed, SMALL_MANIFEST, TagCondition};
 pub use retain::{Decision, Retained, Retainer, Rule};
 pub use session::SessionId;
 pub use tag::{Page, PageRequest};
 pub use undo::{Restored, Version};
-pub use upload::{ByteStream, Chunk, Progress, Torn, Whole};
+pub use upload::{ByteStream, Chunk, Grant, Progress, Torn, Whole};
 
 /// How a registry behaves. Limits that no operator needs to turn are constants where they apply.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ pub struct Settings {
     pub tombstones: Duration,
     /// How long one push may try to publish before it gives up. Far below `grace`.
     pub publish_deadline: Duration,
-    /// The bytes of bodies in flight that may be held in memory, over all requests.
+    /// The bytes of bodies in flight that may be held in memory, over all requests. Manifests have room of their own.
     pub memory: usize,
 }
 
@@ -117,6 +117,9 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     session_key: session::SessionKey,
     budget: upload::Budget,
+    /// Memory for manifests: for those that arrive, and for those that have.
+    arriving: upload::Budget,
+    publishing: upload::Budget,
     sessions: upload::Hints,
     descriptors: referrers::Cache,
     verified: verified::Verified,
@@ -163,6 +166,8 @@ impl Registry {
     ) -> Self {
         Self {
             budget: upload::Budget::new(settings.memory),
+            arriving: upload::Budget::new(manifest::ARRIVING),
+            publishing: upload::Budget::new(manifest::PUBLISHING),
             sessions: upload::Hints::default(),
             descriptors: referrers::Cache::default(),
             verified: verified::Verified::default(),

@@ -3,7 +3,9 @@
 //! `MEMORY_FULL=1` for the full sizes; without it they are just large enough to show the same.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     io::{Read, Write},
     net::TcpStream,
     thread,
@@ -19,6 +21,8 @@ use crate::{
 
 /// The most memory that the registry may ever have had.
 const BOUND: usize = 64 * MIB;
+/// Of which each takes about as much, while it is parsed.
+const MANIFESTS: usize = 16;
 const CLIENTS: usize = 100;
 /// No test waits for it.
 const PATIENT: [&str; 2] = ["--idle-timeout", "1h"];
@@ -30,11 +34,16 @@ fn full() -> bool {
 /// The most memory that the process has had at any time.
 #[track_caller]
 fn assert_bounded(server: &Process) {
+    assert_peak_below(server, BOUND);
+}
+
+#[track_caller]
+fn assert_peak_below(server: &Process, bound: usize) {
     let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let peak = 1024 * line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap();
     eprintln!("peak: {} KiB", peak / 1024);
-    assert!(peak < BOUND, "{} KiB", peak / 1024);
+    assert!(peak < bound, "{} KiB", peak / 1024);
 }
 
 /// The one byte over and over that tells this blob from others.
@@ -78,6 +87,40 @@ fn a_hundred_pushes_at_once_take_bounded_memory() {
         }
     });
     assert_bounded(&server);
+}
+
+/// An index of nearly 4 MiB, most of it annotations that are as small as can be.
+fn annotated() -> Vec<u8> {
+    let index = r#""mediaType":"application/vnd.oci.image.index.v1+json""#;
+    let mut text = format!(r#"{{"schemaVersion":2,{index},"manifests":[],"annotations":{{"":"""#);
+    for n in 0.. {
+        write!(text, r#","{n:x}":"""#).unwrap();
+        if text.len() > 4 * MIB - 100 {
+            break;
+        }
+    }
+    (text + "}}").into_bytes()
+}
+
+// MAN-6
+#[test]
+fn pushes_of_the_largest_manifests_at_once_take_bounded_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Process::start_with(directory.path(), &PATIENT);
+    let manifest = annotated();
+    thread::scope(|scope| {
+        for n in 0..MANIFESTS {
+            let (server, manifest) = (&server, &manifest);
+            scope.spawn(move || {
+                let mut stream = begin(server, &format!("PUT /v2/a/manifests/t{n}"));
+                write!(stream, "Content-Length: {}\r\n\r\n", manifest.len()).unwrap();
+                stream.write_all(manifest).unwrap();
+                let reply = http::receive(&mut stream, "PUT").unwrap();
+                assert_eq!(reply.status, 201, "{}", reply.text());
+            });
+        }
+    });
+    assert_peak_below(&server, 6 * BOUND);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod cache;
 mod delete;
 mod push;
+mod room;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use cache::Cache;
 pub use push::{Push, Pushed, TagCondition};
+pub use room::SMALL_MANIFEST;
+pub(crate) use room::{ARRIVING, PUBLISHING};
 
 use super::{
     Error, Registry, Result, layout,

@@ -91,6 +91,7 @@ enum TagSet {
 
 impl Registry {
     pub async fn put_manifest(self: &Arc<Self>, repository: &Repository, push: Push) -> Result<Pushed> {
+        let room = self.room_to_publish(push.bytes.len()).await;
         let manifest = Manifest::parse(push.content_type.as_deref(), &push.bytes)
             .map_err(|error| Error::ManifestInvalid(error.to_string()))?;
         let (digest, tags) = match &push.target {
@@ -119,7 +120,12 @@ impl Registry {
             condition: push.condition,
             purpose: Purpose::Push,
         };
-        self.run(async move { this.push(&job).await }).await?;
+        let work = async move {
+            let done = this.push(&job).await;
+            drop((job, room));
+            done
+        };
+        self.run(work).await?;
         Ok(pushed)
     }
 

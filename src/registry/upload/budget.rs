@@ -19,7 +19,8 @@ pub(crate) struct Budget {
 
 /// Bytes granted; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Grant {
+#[must_use]
+pub struct Grant {
     bytes: u64,
     budget: Budget,
     permit: Option<OwnedSemaphorePermit>,

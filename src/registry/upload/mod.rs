@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, Hasher, Repository},
-    store::{self, Causes, Multipart},
+    store::{Causes, Multipart},
 };
 
 mod budget;
@@ -25,6 +25,7 @@ mod spool;
 mod writer;
 
 pub(crate) use budget::Budget;
+pub use budget::Grant;
 pub(crate) use hints::Hints;
 use journal::{End, Journal, Point, Read};
 use source::{Ending, Source};
@@ -361,10 +362,6 @@ impl Registry {
         // The id says when it was issued to a unit, in the client's favour.
         let last = if read.journal.seq == 0 { issued.at + session::UNIT } else { read.journal.at };
         if self.is_over(last) { Err(Error::UploadUnknown) } else { Ok(read) }
-    }
-
-    async fn begin(&self, id: SessionId) -> store::Result<Multipart> {
-        self.store.begin(&layout::data(id, None)).await
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, HashState, Hasher},
-    registry::{Error, Registry, Result, session::SessionId},
+    registry::{Error, Registry, Result, layout, session::SessionId},
     store::{self, Multipart, Part, Placed},
 };
 
@@ -324,7 +324,7 @@ impl<'a> Writer<'a> {
         let mut begun = None;
         if next.upload.is_none() {
             // If we stop here the store holds an empty multipart upload that nothing names. On S3 a lifecycle rule ends it.
-            let upload = self.registry.begin(self.id).await?;
+            let upload = self.registry.store.begin(&layout::data(self.id, None)).await?;
             begun = Some(upload.clone());
             next.upload = Some(upload);
         }
