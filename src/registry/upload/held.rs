@@ -23,8 +23,8 @@ pub(super) struct Held {
     buffer: Vec<u8>,
     grant: Option<Grant>,
     since: Instant,
-    /// For how many bytes, in all, there is to be room.
-    whole: usize,
+    /// The most that it ever holds.
+    part: usize,
     spool: Option<Spool>,
     is_slow: bool,
     /// Files can be written here.
@@ -32,18 +32,10 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// `spools`: whether it is to go to a file where others need the memory.
-    pub(super) fn new(found: Bytes, spools: bool) -> Self {
-        Self {
-            found,
-            buffer: Vec::new(),
-            grant: None,
-            since: Instant::now(),
-            whole: 0,
-            spool: None,
-            is_slow: false,
-            spools,
-        }
+    /// For up to a `part`. `spools`: whether it is to go to a file where others need the memory.
+    pub(super) fn new(found: Bytes, part: u64, spools: bool) -> Self {
+        let (part, since) = (usize::try_from(part).unwrap_or(usize::MAX), Instant::now());
+        Self { found, buffer: Vec::new(), grant: None, since, part, spool: None, is_slow: false, spools }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -66,7 +58,6 @@ impl Held {
     /// Waits for memory, for this many bytes in all; or has what is held go to a file, if it would wait with that, or if
     /// its client is known to be slow.
     pub(super) async fn start(&mut self, bytes: u64, budget: &Budget) {
-        self.whole = usize::try_from(bytes).unwrap_or(usize::MAX);
         let mut grant = budget.try_grant(bytes);
         if grant.is_none() && self.spools && (self.is_slow || !self.found.is_empty()) && self.let_go(budget).await {
             return;
@@ -106,7 +97,7 @@ impl Held {
                 Ok(()) => return Ok(()),
                 Err(error) => self.no_file(&error),
             }
-            self.recall(self.whole, budget).await?;
+            self.recall(self.part, budget).await?;
         }
         self.buffer.extend_from_slice(&bytes);
         Ok(())
@@ -151,9 +142,10 @@ impl Held {
         self.spools = false;
     }
 
-    /// Has all of it in memory, and room for this many bytes.
+    /// Has all of it in memory, and room for this many bytes if that is more.
     async fn recall(&mut self, bytes: usize, budget: &Budget) -> Result<()> {
         let Some(spool) = self.spool.take() else { return Ok(()) };
+        let bytes = bytes.max(spool.len());
         // It waits with nothing in its hands.
         self.grant = Some(budget.grant(bytes as u64).await);
         self.since = Instant::now();
@@ -167,13 +159,14 @@ impl Held {
 
     /// All of it, with what was granted for it.
     pub(super) async fn take(&mut self, budget: &Budget) -> Result<(Bytes, Option<Grant>)> {
-        self.recall(self.spooled(), budget).await?;
+        self.recall(0, budget).await?;
         Ok((self.in_memory(budget), self.grant.take()))
     }
 
     /// All of it, in no more memory than it needs. What was granted for it stays until this is dropped.
     pub(super) async fn take_to_keep(&mut self, budget: &Budget) -> Result<Bytes> {
-        self.recall(self.spooled(), budget).await?;
+        self.recall(0, budget).await?;
+        self.buffer.extend_from_slice(&mem::take(&mut self.found));
         self.buffer.shrink_to_fit();
         Ok(mem::take(&mut self.buffer).into())
     }
@@ -182,8 +175,44 @@ impl Held {
         let found = mem::take(&mut self.found);
         if found.is_empty() { budget.buffers().lend(mem::take(&mut self.buffer)) } else { found }
     }
+}
 
-    fn spooled(&self) -> usize {
-        self.spool.as_ref().map_or(0, Spool::len)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: Bytes = Bytes::from_static(b"found ");
+
+    /// In a file, of which no more can be written.
+    async fn in_a_full_file(budget: &Budget) -> Held {
+        let mut held = Held::new(BYTES, 20, true);
+        assert!(held.let_go(budget).await);
+        assert!(held.is_spooled());
+        held.spool = held.spool.take().map(Spool::full);
+        held
+    }
+
+    #[tokio::test]
+    async fn what_was_found_is_held_wherever_it_goes() {
+        let budget = Budget::new(20);
+        let held = || Held::new(BYTES, 20, true);
+        assert_eq!(held().take(&budget).await.unwrap().0, BYTES);
+        assert_eq!(held().take_to_keep(&budget).await.unwrap(), BYTES);
+        let (mut in_memory, mut in_a_file) = (held(), held());
+        assert!(in_a_file.let_go(&budget).await);
+        in_memory.start(20, &budget).await;
+        for mut held in [in_memory, in_a_file] {
+            held.extend(Bytes::from_static(b"and more"), &budget).await.unwrap();
+            assert_eq!((held.len(), held.take_to_keep(&budget).await.unwrap()), (14, Bytes::from("found and more")));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_file_takes_no_more_of_comes_back_to_memory_with_room_for_the_rest_of_the_part() {
+        let budget = Budget::new(20);
+        let mut held = in_a_full_file(&budget).await;
+        held.extend(Bytes::from_static(b"and more"), &budget).await.unwrap();
+        assert_eq!((held.is_spooled(), held.may_let_go(), held.room()), (false, false, 6));
+        assert_eq!(held.take(&budget).await.unwrap().0, "found and more");
     }
 }

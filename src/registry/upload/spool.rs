@@ -55,6 +55,15 @@ impl Spool {
 }
 
 #[cfg(test)]
+impl Spool {
+    /// The same, of which no more can be written.
+    pub(super) fn full(self) -> Self {
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.file));
+        Self { file: File::open(path).unwrap(), ..self }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -91,7 +91,7 @@ impl<'a> Writer<'a> {
     ) -> Self {
         // Where it is needed, `from` has it.
         drop(journal.take_tail());
-        let accepted = journal.accepted.offset;
+        let (accepted, part) = (journal.accepted.offset, journal.part);
         let landed = Boundary { offset: from.offset - from.tail.len() as u64, hash: from.hash };
         let checkpointed = landed.offset;
         Self {
@@ -106,7 +106,7 @@ impl<'a> Writer<'a> {
             parts: from.parts,
             landed,
             flying: None,
-            held: Held::new(from.tail, registry.store.limits().uniform_parts),
+            held: Held::new(from.tail, part, registry.store.limits().uniform_parts),
             numbers: 0..0,
             checkpointed,
         }
