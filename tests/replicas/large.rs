@@ -23,9 +23,9 @@ use crate::{
 const MIB: usize = 1 << 20;
 /// What of a torn body may be lost: the parts since the last checkpoint, and what the sockets hold.
 const LOST: usize = 16 * 8 * MIB + 32 * MIB;
-/// The bytes of bodies that a replica holds (`memory`), and all else that it needs, with records of the journal on their
-/// way, in KiB.
-const PEAK: u64 = (32 + 112) << 10;
+/// The bytes of bodies that a replica holds (`memory`), and all else that it needs, in KiB.
+const PEAK: u64 = MEMORY + (64 << 10);
+const MEMORY: u64 = 32 << 10;
 const PUSHES: usize = 100;
 const SLOW: u64 = 20;
 
@@ -171,30 +171,55 @@ fn a_hundred_pushes_at_once_take_bounded_memory_and_do_not_wait_for_slow_clients
     let fleet = Fleet::start(store.address);
     let replica = &fleet.replicas[0];
     let server = replica.address;
+    // More than there is memory for. They say nothing more, and are not cut for that before the others are done.
     let slow = |n| {
-        let location = start_upload(server);
-        let begun = Content::new(n, 7 * MIB);
-        let mut stream = begun.send(server, &format!("PATCH {location}"), 0, begun.length).unwrap();
-        assert_eq!(http::receive(&mut stream, "PATCH").unwrap().status, 202);
         let content = Content::new(n, 16 * MIB);
-        let request = format!("PUT {location}?digest={}", content.digest());
-        content.send(server, &request, begun.length, begun.length).unwrap()
+        let request = format!("PUT {}?digest={}", start_upload(server), content.digest());
+        content.send(server, &request, 0, MIB).unwrap()
     };
-    // More than there is memory for, in what they have sent before. They say nothing more, and are not cut for that before
-    // the others are done.
     let slow: Vec<_> = (0..SLOW).map(slow).collect();
     thread::scope(|scope| {
         for n in 0..PUSHES {
-            scope.spawn(move || {
-                let content = Content::new(100 + n as u64, 16 * MIB);
-                let request = format!("PUT {}?digest={}", start_upload(server), content.digest());
-                let mut stream = content.send(server, &request, 0, content.length).unwrap();
-                let done = http::receive(&mut stream, "PUT").unwrap();
-                assert_eq!(done.status, 201, "{}", done.text());
-            });
+            scope.spawn(move || push(server, &Content::new(100 + n as u64, 16 * MIB)));
         }
     });
     drop(slow);
     eprintln!("{PUSHES} pushes of 16 MiB: peak {} MiB", replica.peak() / 1024);
     assert!(replica.peak() < PEAK, "{} KiB", replica.peak());
+}
+
+// GEN-11
+#[test]
+fn silent_clients_that_go_on_with_sessions_take_bounded_memory_and_keep_nobody_waiting() {
+    let store = Minio::start();
+    let fleet = Fleet::start(store.address);
+    let replica = &fleet.replicas[0];
+    let server = replica.address;
+    let begin = |n| {
+        let location = start_upload(server);
+        let begun = Content::new(n, 7 * MIB);
+        let mut stream = begun.send(server, &format!("PATCH {location}"), 0, begun.length).unwrap();
+        assert_eq!(http::receive(&mut stream, "PATCH").unwrap().status, 202);
+        location
+    };
+    // What the sessions have already is more than there is memory for.
+    let sessions: Vec<_> = (0..SLOW).map(|n| (n, begin(n))).collect();
+    let before = replica.peak();
+    let go_on = |(n, location): (u64, String)| {
+        let content = Content::new(n, 16 * MIB);
+        content.send(server, &format!("PATCH {location}"), 7 * MIB, 7 * MIB).unwrap()
+    };
+    let silent: Vec<_> = sessions.into_iter().map(go_on).collect();
+    push(server, &Content::new(100, 16 * MIB));
+    drop(silent);
+    eprintln!("{SLOW} silent clients: peak {} MiB, {} before", replica.peak() / 1024, before / 1024);
+    // Without a bound it would be four times the memory more.
+    assert!(replica.peak() < before + 2 * MEMORY, "{} KiB, {before} before", replica.peak());
+}
+
+fn push(server: SocketAddr, content: &Content) {
+    let request = format!("PUT {}?digest={}", start_upload(server), content.digest());
+    let mut stream = content.send(server, &request, 0, content.length).unwrap();
+    let done = http::receive(&mut stream, "PUT").unwrap();
+    assert_eq!(done.status, 201, "{}", done.text());
 }
