@@ -332,17 +332,8 @@ fn a_check_exits_with_1_while_something_is_wrong_and_tells_it_in_lines_of_json_i
 #[test]
 fn a_check_that_is_stopped_says_where_to_go_on_and_exits_with_2() {
     let dir = tempfile::tempdir().unwrap();
-    push_blob(dir.path(), vec![7; 1 << 20]);
-    // A page of findings, and behind it a blob that takes a month to read.
-    for n in 0..100 {
-        fs::write(dir.path().join(format!("a{n:02}")), "x").unwrap();
-    }
-    let mut marina = marina(dir.path());
-    marina.args(["check", "--store", ".", "--deep", "--rate", "1B"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = marina.spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.starts_with("key  a00  "), "{line}");
+    // A page of findings.
+    let child = long_check(dir.path(), (0..100).map(|n| format!("a{n:02}")));
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let Output { status, stderr, .. } = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(stderr).unwrap();
@@ -352,19 +343,24 @@ fn a_check_that_is_stopped_says_where_to_go_on_and_exits_with_2() {
 #[test]
 fn a_check_that_nobody_reads_ends_without_a_word() {
     let dir = tempfile::tempdir().unwrap();
-    push_blob(dir.path(), vec![7; 1 << 20]);
-    // More than a pipe holds, and behind it a blob that takes a month to read.
-    for n in 0..3000 {
-        fs::write(dir.path().join(format!("a{n:04}")), "x").unwrap();
-    }
-    let mut marina = marina(dir.path());
+    // More than a pipe holds.
+    let mut child = long_check(dir.path(), (0..3000).map(|n| format!("a{n:04}")));
+    drop(child.stdout.take());
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    assert_eq!((status.code(), stderr.as_slice()), (Some(128 + 13), &b""[..]));
+}
+
+/// A check that has told the first of these findings. Behind them is a blob that takes it a month to read.
+fn long_check(dir: &Path, findings: impl Iterator<Item = String>) -> Child {
+    push_blob(dir, vec![7; 1 << 20]);
+    let findings: Vec<_> = findings.inspect(|name| fs::write(dir.join(name), "x").unwrap()).collect();
+    let mut marina = marina(dir);
     marina.args(["check", "--store", ".", "--deep", "--rate", "1B"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = marina.spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.starts_with("key  a0000  "), "{line}");
-    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
-    assert_eq!((status.code(), stderr.as_slice()), (Some(128 + 13), &b""[..]));
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with(&format!("key  {}  ", findings[0])), "{line}");
+    child
 }
 
 /// An empty registry.
