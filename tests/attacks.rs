@@ -7,6 +7,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod read;
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -17,7 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream};
+use futures_util::{future::BoxFuture, stream};
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
     registry::{Chunk, Clock, Error, PageRequest, Push, Registry, Settings, Whole},
@@ -148,16 +150,6 @@ fn index(more: &str) -> Bytes {
 fn push(target: Reference, bytes: Bytes, tags: Vec<Tag>) -> Push {
     Push { target, tags, content_type: None, bytes, condition: None }
 }
-async fn content(r: &Registry, repo: &Repository, d: &Digest) -> Vec<u8> {
-    let blob = r.find_blob(repo, d).await.unwrap();
-    let mut s = r.read_blob(&blob, Span::ALL).await.unwrap().into_stream();
-    let mut v = Vec::new();
-    while let Some(b) = s.next().await {
-        v.extend_from_slice(&b.unwrap());
-    }
-    v
-}
-
 /// F1 (unverified: session hashes sha512, digest is sha256) completes garbage and is reading it through; F2 hashed the
 /// right bytes itself, finds the upload completed, believes they are its own.
 #[tokio::test(flavor = "multi_thread")]
@@ -194,7 +186,7 @@ async fn a_finisher_takes_over_only_another_of_the_same_content() {
     // And a victim elsewhere, who has the right bytes:
     let v = repo("victim");
     r.upload_whole(&v, &x, body(good)).await.unwrap();
-    assert_eq!(content(&r, &v, &x).await, good, "bytes of {x}");
+    assert_eq!(read::blob(&r, &v, &x).await, good, "bytes of {x}");
 }
 
 #[tokio::test]

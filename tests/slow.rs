@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod read;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use marina_distribution::{
     oci::{Algorithm, Digest, Repository},
     registry::{Chunk, Registry, Settings, Torn},
     store::{
-        Limits, Span,
+        Limits,
         memory::{MemoryStore, TINY_PARTS},
     },
 };
@@ -50,16 +52,6 @@ fn body(bytes: &Bytes, silence: Duration) -> Chunk {
     Chunk { start: None, declared: None, length: None, body: Box::pin(frames) }
 }
 
-async fn read(registry: &Registry, digest: &Digest) -> Vec<u8> {
-    let blob = registry.find_blob(&repository(), digest).await.unwrap();
-    let mut body = registry.read_blob(&blob, Span::ALL).await.unwrap().into_stream();
-    let mut whole = Vec::new();
-    while let Some(bytes) = body.next().await {
-        whole.extend_from_slice(&bytes.unwrap());
-    }
-    whole
-}
-
 // GEN-11
 #[tokio::test(start_paused = true)]
 async fn slow_clients_keep_nobody_else_from_memory_and_lose_nothing() {
@@ -83,7 +75,7 @@ async fn push_beside_slow_clients(patience: Duration) {
     assert!(patience > SILENCE || slow.iter().all(|slow| !slow.is_finished()));
 
     for (digest, sent) in fast.into_iter().chain(join_all(slow).await.into_iter().map(Result::unwrap)) {
-        assert_eq!(read(&registry, &digest).await, sent);
+        assert_eq!(read::blob(&registry, &repository(), &digest).await, sent);
     }
 }
 
@@ -107,6 +99,6 @@ async fn a_session_goes_on_from_what_a_slow_client_left_in_it() {
         (digest, sent)
     }));
     for (digest, sent) in sessions.await {
-        assert_eq!(read(&registry, &digest).await, sent);
+        assert_eq!(read::blob(&registry, &repository(), &digest).await, sent);
     }
 }

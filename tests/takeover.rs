@@ -2,15 +2,17 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod read;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, future::join, stream};
+use futures_util::{future::join, stream};
 use marina_distribution::{
     oci::{Algorithm, Digest, Repository},
     registry::{Chunk, Error, Registry, SessionId, Settings, Torn},
     store::{
-        Span, Store,
+        Store,
         faulty::{Fault, Faulty},
         memory::{MemoryStore, TINY_PARTS},
         metered::Verb,
@@ -39,16 +41,6 @@ async fn session(registry: &Arc<Registry>, algorithm: Algorithm, sent: usize) ->
         registry.append(&repository(), id, chunk(&BYTES[..sent])).await.unwrap();
     }
     id
-}
-
-async fn read(registry: &Registry, digest: &Digest) -> Vec<u8> {
-    let blob = registry.find_blob(&repository(), digest).await.unwrap();
-    let mut body = registry.read_blob(&blob, Span::ALL).await.unwrap().into_stream();
-    let mut whole = Vec::new();
-    while let Some(bytes) = body.next().await {
-        whole.extend_from_slice(&bytes.unwrap());
-    }
-    whole
 }
 
 // PUSH-17, CHUNK-9
@@ -80,7 +72,7 @@ async fn finishing_again_succeeds_wherever_the_replica_died_that_was_at_it() {
 
                 let again = survivor.finish(&repository(), id, &digest, chunk(&BYTES[sent..])).await;
                 assert!(again.is_ok(), "{algorithm}, {sent} sent before, dead after call {calls}: {again:?}");
-                assert_eq!(read(&survivor, &digest).await, BYTES);
+                assert_eq!(read::blob(&survivor, &repository(), &digest).await, BYTES);
                 if done.is_ok() {
                     assert!(calls > 3, "it died too late to show anything");
                     break;
@@ -117,7 +109,7 @@ async fn whatever_came_in_pieces_and_was_torn_another_replica_finishes_with_the_
         let other = registry(store).await;
         let rest = Chunk { start: Some(at as u64), ..chunk(&BYTES[at..]) };
         other.finish(&repository(), id, &digest, rest).await.unwrap();
-        assert_eq!(read(&other, &digest).await, BYTES, "{sent} sent, {torn} torn, {more} more");
+        assert_eq!(read::blob(&other, &repository(), &digest).await, BYTES, "{sent} sent, {torn} torn, {more} more");
     }
 }
 
