@@ -13,7 +13,18 @@ use crate::{
 };
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+/// RFC 9211.
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const FROM_MEMORY: &str = "marina-distribution; hit; detail=store-unavailable";
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// Who says what an answer says.
+#[derive(Clone, Copy)]
+enum Source {
+    Store,
+    /// A replica that read it before, while the store gives no answer.
+    Memory,
+}
 
 /// A reference to what may be here. By what is neither a tag nor a digest that we have, nothing can be found.
 pub(super) fn held(reference: Result<Reference, ReferenceError>) -> Result<Reference, Failure> {
@@ -26,16 +37,22 @@ pub(super) fn pushed(reference: Result<Reference, ReferenceError>) -> Result<Ref
 }
 
 pub(super) async fn head(call: Call, repository: Repository, reference: Reference) -> Result<Response, Failure> {
-    let manifest = call.registry.head_manifest(&repository, &reference).await?;
+    let (source, manifest) = match call.registry.head_manifest(&repository, &reference).await {
+        Ok(manifest) => (Source::Store, manifest),
+        Err(error) => (Source::Memory, call.registry.remembered_manifest(&repository, &reference, error)?.0),
+    };
     let modified = !conditional::not_modified(&call.headers, &manifest.digest);
-    Ok(describe(&reference, &manifest, modified).body(Body::empty())?)
+    Ok(describe(&reference, source, &manifest, modified).body(Body::empty())?)
 }
 
 pub(super) async fn get(call: Call, repository: Repository, reference: Reference) -> Result<Response, Failure> {
-    let (manifest, bytes) = call.registry.manifest(&repository, &reference).await?;
+    let (source, (manifest, bytes)) = match call.registry.manifest(&repository, &reference).await {
+        Ok(found) => (Source::Store, found),
+        Err(error) => (Source::Memory, call.registry.remembered_manifest(&repository, &reference, error)?),
+    };
     let modified = !conditional::not_modified(&call.headers, &manifest.digest);
     let body = if modified { bytes.into() } else { Body::empty() };
-    Ok(describe(&reference, &manifest, modified).body(body)?)
+    Ok(describe(&reference, source, &manifest, modified).body(body)?)
 }
 
 pub(super) async fn put(call: Call, repository: Repository, target: Reference) -> Result<Response, Failure> {
@@ -74,8 +91,12 @@ pub(super) async fn delete(call: Call, repository: Repository, reference: Refere
 }
 
 /// What a manifest's answer says before its bytes, or instead of them: 200, or 304 for a client that has them.
-fn describe(reference: &Reference, manifest: &ManifestHead, modified: bool) -> Builder {
-    Response::builder()
+fn describe(reference: &Reference, source: Source, manifest: &ManifestHead, modified: bool) -> Builder {
+    let response = match source {
+        Source::Store => Response::builder(),
+        Source::Memory => Response::builder().header(CACHE_STATUS, FROM_MEMORY),
+    };
+    response
         .status(if modified { StatusCode::OK } else { StatusCode::NOT_MODIFIED })
         .header(header::CONTENT_TYPE, &manifest.media_type)
         .header(header::CONTENT_LENGTH, manifest.size)

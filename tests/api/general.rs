@@ -341,13 +341,16 @@ async fn a_manifest_that_was_read_is_served_by_its_digest_while_the_store_is_dow
     let never_read = server.push_image("a", "v2", "another").await;
     let url = |image| format!("/v2/a/manifests/{}", digest(image));
     let before = server.get(&url(&read)).await;
+    before.lacks("cache-status");
     let replica = server.replica().await;
     down.store(true, Ordering::Relaxed);
 
     let reply = server.get(&url(&read)).await;
-    reply.is(200).has("content-type", OCI_MANIFEST);
+    let from_memory = "marina-distribution; hit; detail=store-unavailable";
+    reply.is(200).has("content-type", OCI_MANIFEST).has("cache-status", from_memory);
     assert_eq!(reply.body, before.body);
-    server.head(&url(&read)).await.is(200).has("content-length", &before.body.len().to_string());
+    let head = server.head(&url(&read)).await;
+    head.is(200).has("content-length", &before.body.len().to_string()).has("cache-status", from_memory);
     server.get("/v2/a/manifests/v1").await.is(503);
     server.head("/v2/a/manifests/v1").await.is(503);
     server.get(&url(&never_read)).await.is(503);
@@ -355,7 +358,12 @@ async fn a_manifest_that_was_read_is_served_by_its_digest_while_the_store_is_dow
     replica.get(&url(&read)).await.is(503);
 
     down.store(false, Ordering::Relaxed);
-    server.delete(&url(&read)).await.is(202);
+    replica.delete(&url(&read)).await.is(202);
+    down.store(true, Ordering::Relaxed);
+    // It cannot know, and says that it does not.
+    server.get(&url(&read)).await.is(200).has("cache-status", from_memory);
+
+    down.store(false, Ordering::Relaxed);
     server.get(&url(&read)).await.is(404);
     down.store(true, Ordering::Relaxed);
     server.get(&url(&read)).await.is(503);

@@ -379,8 +379,20 @@ impl Client {
         Ok(())
     }
 
-    /// Reads a thing to its last byte.
+    /// Reads a thing to its last byte, until it is the store that says whether it is there. What a replica remembers while
+    /// the store gives no answer may have been deleted by way of another one, but must be the right bytes.
     fn look(&mut self, server: SocketAddr, thing: &Thing) -> Result<State, Gone> {
+        loop {
+            let (reply, state) = self.read(server, thing)?;
+            if reply.find("cache-status").is_none() {
+                return Ok(state);
+            }
+            assert!(self.patient && matches!(thing, Thing::Manifest(_)), "{thing:?} from memory");
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn read(&mut self, server: SocketAddr, thing: &Thing) -> Result<(Reply, State), Gone> {
         let path = match thing {
             Thing::Blob(digest) => format!("/v2/{}/blobs/{digest}", self.repository),
             Thing::Manifest(of) | Thing::Tag(of) => format!("/v2/{}/manifests/{of}", self.repository),
@@ -388,20 +400,21 @@ impl Client {
         };
         let reply = self.ask(server, "GET", &path, "", b"")?;
         if reply.status == 404 {
-            return Ok(None);
+            return Ok((reply, None));
         }
         assert_eq!(reply.status, 200, "GET {path}: {}", reply.text());
         if let Thing::Referrer { digest, .. } = thing {
             let listed = json(&reply);
             let mut referrers = listed["manifests"].as_array().unwrap().iter();
-            return Ok(referrers.any(|it| it["digest"] == **digest).then(|| digest.clone()));
+            let state = referrers.any(|it| it["digest"] == **digest).then(|| digest.clone());
+            return Ok((reply, state));
         }
         let digest = content::sha256(&reply.body);
         assert_eq!(reply.header("docker-content-digest"), digest, "GET {path}");
         if !matches!(thing, Thing::Blob(_)) {
             assert_eq!(reply.header("content-type"), self.manifests[&digest].0, "GET {path}");
         }
-        Ok(Some(digest))
+        Ok((reply, Some(digest)))
     }
 }
 

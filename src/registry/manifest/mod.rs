@@ -148,9 +148,8 @@ impl Registry {
                 Ok(ManifestHead { digest: target.digest, media_type: target.media_type.clone(), size: target.size })
             }
             Reference::Digest(digest) => {
-                let peeked = self.peek_manifest(repository, digest).await;
-                let found = self.or_remembered(repository, digest, peeked, |(head, _)| head)?;
-                found.ok_or(Error::ManifestUnknown)
+                let peeked = self.peek_manifest(repository, digest).await?;
+                self.there_or_forgotten(repository, digest, peeked)
             }
         }
     }
@@ -159,9 +158,8 @@ impl Registry {
     pub async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<(ManifestHead, Bytes)> {
         let tag = match reference {
             Reference::Digest(digest) => {
-                let read = self.manifest_by_digest(repository, digest).await;
-                let found = self.or_remembered(repository, digest, read, |remembered| remembered)?;
-                return found.ok_or(Error::ManifestUnknown);
+                let read = self.manifest_by_digest(repository, digest).await?;
+                return self.there_or_forgotten(repository, digest, read);
             }
             Reference::Tag(tag) => layout::tag(repository, tag),
         };
@@ -182,26 +180,28 @@ impl Registry {
         Err(Error::Busy)
     }
 
-    /// What the store says. While it says nothing, what was read here before: no name but the digest leads to these bytes,
-    /// so they are the right ones, unless somebody deletes them meanwhile.
-    fn or_remembered<T>(
+    /// What was read here before, for a request that the store gave no answer to; else, what became of the request. No
+    /// name but the digest leads to these bytes, so they are the right ones; whether another replica deleted them since,
+    /// only the store knows.
+    pub fn remembered_manifest(
         &self,
         repository: &Repository,
-        digest: &Digest,
-        said: Result<Option<T>>,
-        remembered: impl Fn((ManifestHead, Bytes)) -> T,
-    ) -> Result<Option<T>> {
-        match said {
-            Err(error @ (Error::Store(_) | Error::Throttled(_))) => {
-                let kept = self.manifests.get(repository, digest).ok_or(error)?;
-                Ok(Some(remembered(kept)))
+        reference: &Reference,
+        failed: Error,
+    ) -> Result<(ManifestHead, Bytes)> {
+        match (reference, &failed) {
+            (Reference::Digest(digest), Error::Store(_) | Error::Throttled(_)) => {
+                self.manifests.get(repository, digest).ok_or(failed)
             }
-            Ok(None) => {
-                self.manifests.forget(repository, digest);
-                Ok(None)
-            }
-            said => said,
+            _ => Err(failed),
         }
+    }
+
+    fn there_or_forgotten<T>(&self, repository: &Repository, digest: &Digest, found: Option<T>) -> Result<T> {
+        found.ok_or_else(|| {
+            self.manifests.forget(repository, digest);
+            Error::ManifestUnknown
+        })
     }
 
     async fn manifest_by_digest(
