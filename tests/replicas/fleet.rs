@@ -27,6 +27,8 @@ use crate::{
 
 /// How often a client that is put off comes back.
 const COMES_BACK: usize = 20;
+/// How often it is asked whether something has come about: for two minutes at least.
+const ASKS: usize = 2400;
 
 pub(crate) struct Fleet {
     /// Where the replicas reach the store.
@@ -83,9 +85,8 @@ impl Fleet {
     /// Returns once all replicas are ready.
     pub(crate) fn wait_until_ready(&self) {
         for replica in &self.replicas {
-            while http::send(replica.address, "GET", "/readyz", "", b"").unwrap().status != 200 {
-                thread::sleep(Duration::from_millis(50));
-            }
+            let is_ready = || http::send(replica.address, "GET", "/readyz", "", b"").unwrap().status == 200;
+            wait_until("a replica is ready", is_ready);
         }
     }
 
@@ -146,6 +147,17 @@ impl Replica {
     pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
         http::send(self.address, method, path, headers, body).unwrap()
     }
+}
+
+/// Asks now and then, and in the end gives up: what never comes must not be waited for until CI is cut.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..ASKS {
+        if is_so() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("in vain was it waited until {what}");
 }
 
 impl Drop for Replica {

@@ -5,14 +5,15 @@ use std::{
     net::{SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     sync::Mutex,
-    thread,
-    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::load::{content::Random, http};
+use crate::{
+    fleet,
+    load::{content::Random, http},
+};
 
 pub(crate) const KEY_ID: &str = "testkey";
 pub(crate) const SECRET: &str = "testsecret";
@@ -73,10 +74,10 @@ fn spawn(address: SocketAddr, directory: &TempDir) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    while !http::send(address, "GET", "/minio/health/ready", "", b"").is_ok_and(|reply| reply.status == 200) {
+    fleet::wait_until("MinIO is ready", || {
         assert!(child.try_wait().unwrap().is_none(), "MinIO ended");
-        thread::sleep(Duration::from_millis(50));
-    }
+        http::send(address, "GET", "/minio/health/ready", "", b"").is_ok_and(|reply| reply.status == 200)
+    });
     child
 }
 
