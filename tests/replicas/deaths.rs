@@ -16,7 +16,6 @@ use crate::{
     load::{
         client::{Client, SHARED},
         content::{self, Blob, Random},
-        http,
         ledger::Moves,
     },
     minio::Minio,
@@ -79,7 +78,8 @@ impl Load {
         let clients = (0..CLIENTS).map(client).collect();
         let Blob { digest, bytes } = &blobs[0];
         let path = format!("/v2/{SHARED}/blobs/uploads/?digest={digest}");
-        assert_eq!(http::send(server, "POST", &path, "", bytes).unwrap().status, 201);
+        let pushed = fleet::send(server, "POST", &path, "", bytes);
+        assert_eq!(pushed.status, 201, "{}", pushed.text());
         Self { clients, moves }
     }
 
@@ -104,7 +104,9 @@ impl Load {
                 scope.spawn(move || client.verify(server).unwrap());
             }
         });
-        let moving = http::send(server, "GET", &format!("/v2/{SHARED}/manifests/moving"), "", b"").unwrap();
+        // One that has just started may have to be waited for, and what it says then would read as if the tag were gone.
+        let moving = fleet::send(server, "GET", &format!("/v2/{SHARED}/manifests/moving"), "", b"");
+        assert!(matches!(moving.status, 200 | 404), "{}", moving.text());
         let seen = (moving.status == 200).then(|| content::sha256(&moving.body));
         self.moves.lock().unwrap().observed(seen);
     }

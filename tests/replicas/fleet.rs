@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How often a client that is put off comes back.
-const COMES_BACK: usize = 20;
+pub(crate) const COMES_BACK: usize = 20;
 /// How often it is asked whether something has come about: for two minutes at least.
 const ASKS: usize = 2400;
 
@@ -90,17 +90,9 @@ impl Fleet {
         }
     }
 
-    /// A whole request through the balancer, again if it is put off: the store may have had too much to do.
+    /// A whole request through the balancer, again if it is put off.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
-        let mut reply = self.send_once(method, path, headers, body);
-        for _ in 0..COMES_BACK {
-            if !reply.is_put_off() {
-                break;
-            }
-            thread::sleep(Duration::from_secs(reply.header("retry-after").parse().unwrap()));
-            reply = self.send_once(method, path, headers, body);
-        }
-        reply
+        send(self.address(), method, path, headers, body)
     }
 
     pub(crate) fn send_once(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
@@ -143,10 +135,27 @@ impl Replica {
         peak.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 
-    /// A whole request to this replica.
+    /// A whole request to this replica, again if it is put off.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
+        send(self.address, method, path, headers, body)
+    }
+
+    pub(crate) fn send_once(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
         http::send(self.address, method, path, headers, body).unwrap()
     }
+}
+
+/// A whole request, again if it is put off, as clients do: a real store now and then has too much to do for a moment.
+pub(crate) fn send(server: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> Reply {
+    let mut reply = http::send(server, method, path, headers, body).unwrap();
+    for _ in 0..COMES_BACK {
+        if !reply.is_put_off() {
+            break;
+        }
+        thread::sleep(Duration::from_secs(reply.header("retry-after").parse().unwrap()));
+        reply = http::send(server, method, path, headers, body).unwrap();
+    }
+    reply
 }
 
 /// Asks now and then, and in the end gives up: what never comes must not be waited for until CI is cut.

@@ -70,7 +70,7 @@ fn a_store_that_is_killed_is_waited_for_also_by_a_replica_that_starts_meanwhile(
         store.kill();
         fleet.kill(0);
         fleet.start_again(0);
-        let red = fleet.replicas[0].send("GET", "/readyz", "", b"");
+        let red = fleet.replicas[0].send_once("GET", "/readyz", "", b"");
         assert_eq!((red.status, red.text().as_str()), (503, "store unavailable\n"));
         assert!(asked_for_a_tag(fleet).iter().all(|reply| reply.status == 503));
         store.start_again();
@@ -115,7 +115,7 @@ fn asked_for_a_tag(fleet: &Fleet) -> Vec<http::Reply> {
         let asking: Vec<_> = fleet
             .replicas
             .iter()
-            .map(|replica| scope.spawn(|| replica.send("GET", "/v2/client/0/manifests/latest", "", b"")))
+            .map(|replica| scope.spawn(|| replica.send_once("GET", "/v2/client/0/manifests/latest", "", b"")))
             .collect();
         let replies: Vec<_> = asking.into_iter().map(|asking| asking.join().unwrap()).collect();
         for reply in &replies {
