@@ -27,6 +27,9 @@ die() {
 
 # --- tools -----------------------------------------------------------------------------------------------------------
 
+# What comes from elsewhere does not always come: it is tried three times.
+again() { "$@" || { sleep 5 && "$@"; } || { sleep 30 && "$@"; }; }
+
 # The version is part of the stored name, so that a new pin is a new file.
 go_tool() {
   local module=$1 name version
@@ -34,7 +37,7 @@ go_tool() {
   name=$(basename "$(sed -E 's|/v[0-9]+$||' <<<"${module%@*}")") version=${module##*@}
   if [[ ! -x $TOOLS/$name-$version ]]; then
     command -v go >/dev/null || die "$name is built with Go, which is not installed: https://go.dev/doc/install"
-    GOBIN=$TOOLS CGO_ENABLED=0 go install "$module"
+    GOBIN=$TOOLS CGO_ENABLED=0 again go install "$module"
     mv "$TOOLS/$name" "$TOOLS/$name-$version"
   fi
   ln -sfn "$name-$version" "$TOOLS/$name"
@@ -45,7 +48,7 @@ go_tests() {
   local module=$1 name=$2 version=${1##*@} folder
   if [[ ! -x $TOOLS/$name-$version ]]; then
     command -v go >/dev/null || die "$name is built with Go, which is not installed: https://go.dev/doc/install"
-    folder=$(go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    folder=$(again go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
     mkdir -p "$TOOLS"
     (cd "$folder" && CGO_ENABLED=0 go test -c -o "$TOOLS/$name-$version")
   fi
@@ -84,8 +87,10 @@ apt_tools() {
   ((${#missing[@]})) || return 0
   local as_root=()
   ((EUID == 0)) || as_root=(sudo)
-  "${as_root[@]}" apt-get update -q
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}"
+  again "${as_root[@]}" apt-get update -q
+  # The machine may be about to update itself, and then has the lock.
+  again "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -q -y --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}"
 }
 
 # --- the conformance suite -------------------------------------------------------------------------------------------
