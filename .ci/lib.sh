@@ -129,6 +129,16 @@ free_port() {
   echo "$port"
 }
 
+# The first of so many in a row, none of which free_port gives.
+free_ports() {
+  local first port
+  while first=$((30000 + RANDOM % 2000)); do
+    for ((port = first; port < first + $1; port++)); do port_is_free "$port" || continue 2; done
+    echo "$first"
+    return
+  done
+}
+
 port_holder() {
   local port=$1 inode fd
   if command -v ss >/dev/null; then
@@ -169,8 +179,13 @@ serve_minio() {
 serve_seaweedfs() {
   seaweedfs
   mkdir -p "$2"
-  weed mini -dir="$2" -ip=127.0.0.1 -ip.bind=127.0.0.1 -bucket=registry -master.port="$(free_port)" \
-    -volume.port="$(free_port)" -filer.port="$(free_port)" -s3.port="$1" -webdav=false -admin.ui=false >"$3" 2>&1 &
+  # It would take other ports of its own accord: those higher by 10,000, which may be those of outgoing connections.
+  local port part options=(-s3.port.iceberg=0 -s3.port.lance=0)
+  port=$(free_ports 9)
+  options+=(-s3.port.grpc="$((port++))")
+  for part in master volume filer admin; do options+=("-$part.port=$((port++))" "-$part.port.grpc=$((port++))"); done
+  weed mini -dir="$2" -ip=127.0.0.1 -ip.bind=127.0.0.1 -bucket=registry -s3.port="$1" -webdav=false \
+    -admin.ui=false "${options[@]}" >"$3" 2>&1 &
   seaweedfs_pid=$!
   # It listens before there is a bucket.
   local deadline=$((SECONDS + START_SECONDS))
