@@ -11,7 +11,7 @@ source .ci/lib.sh
 
 readonly DOCUMENT=docs/measurements.md
 readonly MANIFEST='application/vnd.oci.image.manifest.v1+json'
-readonly SETTLED=0.3 # seconds, for what is done after an answer
+readonly SETTLED=0.3 PATIENCE=20 # seconds, for what is done after an answer, and for that on a slow machine
 export AWS_ACCESS_KEY_ID=testkey AWS_SECRET_ACCESS_KEY=testsecret
 
 scratch=$(mktemp -d)
@@ -113,14 +113,17 @@ descriptor() {
 
 # counted NAME BYTES COMMAND…: a line of the table for what MinIO did meanwhile, beside taking these bytes.
 counted() {
-  local before after
+  local before line deadline=$((SECONDS + PATIENCE))
   before=$(counts)
   "${@:3}"
-  sleep "$SETTLED"
-  after=$(counts)
-  paste <(echo "$before") <(echo "$after") | awk -v name="$1" -v own="$2" '
-    { by[$1] = $4 - $2 }
-    END { printf "| %s | %d | %d | %d | %d |\n", name, by["A"], by["B"], by["deletes"], by["bytes"] - own }'
+  until
+    sleep "$SETTLED"
+    line=$(paste <(echo "$before") <(counts) | awk -v name="$1" -v own="$2" '
+      { by[$1] = $4 - $2 }
+      END { printf "| %s | %d | %d | %d | %d |\n", name, by["A"], by["B"], by["deletes"], by["bytes"] - own }')
+    grep -qxF -e "$line" "$DOCUMENT" || ((SECONDS >= deadline))
+  do :; done
+  echo "$line"
 }
 
 # Four lines: a name and a number.
