@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/lib.sh
 
-readonly PATIENCE=30 # seconds
+readonly PATIENCE=120 # seconds
 
 work=$(mktemp -d)
 data=$work/data current='installing the balancers' steps=0
@@ -178,11 +178,12 @@ client_works() {
 # A moment, as long as PID runs and patience lasts.
 wait_for() {
   kill -0 "$1"
-  ((SECONDS < deadline))
+  ((SECONDS < deadline)) || die "waited in vain: $current"
   sleep 0.1
 }
 
-stored() { du --summarize --bytes "$data" | cut -f 1; }
+# What goes away while it is counted is nothing that is wrong.
+stored() { { du --summarize --bytes "$data" || true; } | cut -f 1; }
 
 # --- steps -------------------------------------------------------------------------------------------------------------
 
