@@ -18,7 +18,7 @@ readonly TOOLS=${XDG_CACHE_HOME:-$HOME/.cache}/marina-ci/bin
 export PATH=$TOOLS:$PATH
 
 readonly REGISTRY=${CARGO_TARGET_DIR:-target}/debug/marina-distribution
-readonly START_SECONDS=30 STOP_SECONDS=30
+readonly START_SECONDS=120 STOP_SECONDS=60 # enough for a slow machine that does something else as well
 
 die() {
   echo "${0##*/}: $*" >&2
