@@ -49,6 +49,23 @@ impl Gate {
     ) {
         *self.hook.lock().unwrap() = Some((Box::new(p), Box::pin(f)));
     }
+    /// Lets a request come to its first call that matches, and no further.
+    async fn die_before<T>(
+        &self,
+        p: impl Fn(&str, &str) -> bool + Send + Sync + 'static,
+        request: impl Future<Output = T>,
+    ) {
+        let (here, came) = tokio::sync::oneshot::channel();
+        self.before(p, async move {
+            here.send(()).unwrap();
+            std::future::pending::<()>().await;
+        });
+        let died = tokio::select! {
+            _ = request => false,
+            _ = came => true,
+        };
+        assert!(died, "it came to its end");
+    }
     async fn at(&self, verb: &str, key: &str) {
         let run = {
             let mut h = self.hook.lock().unwrap();
@@ -314,15 +331,8 @@ async fn a_delete_that_meets_a_completion_deletes() {
         r#","subject":{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{subject}","size":7}},"artifactType":"a/b""#
     ));
     let d = sha(&m);
-    gate.before(|v, k| v == "put" && k.contains("_referrers"), std::future::pending());
-    {
-        let (r, a, m) = (r.clone(), a.clone(), m.clone());
-        let dead = tokio::time::timeout(Duration::from_millis(50), async move {
-            r.put_manifest(&a, push(Reference::Digest(d), m, vec![])).await
-        })
-        .await;
-        assert!(dead.is_err());
-    }
+    let request = r.put_manifest(&a, push(Reference::Digest(d), m, vec![]));
+    gate.die_before(|v, k| v == "put" && k.contains("_referrers"), request).await;
     let second = Gate::new(gate.inner.clone());
     let deleter = Registry::open(second.clone(), Settings::default()).await.unwrap();
     let expirer = Registry::open_with(gate.inner.clone(), Settings::default(), Arc::new(At(2 * 86400))).await.unwrap();
@@ -400,11 +410,7 @@ async fn a_refused_finish_ends_no_session_that_another_owns() {
         async move { b.finish(&a, id, &sha(b"nothing of the sort"), slow).await }
     });
     tokio::time::sleep(Duration::from_millis(20)).await;
-    gate.before(|v, _| v == "complete", std::future::pending());
-    let dead =
-        tokio::time::timeout(Duration::from_millis(50), async move { r2.finish(&a2, id, &sha(good), body(b"")).await })
-            .await;
-    assert!(dead.is_err());
+    gate.die_before(|v, _| v == "complete", Box::pin(r2.finish(&a2, id, &sha(good), body(b"")))).await;
     drop(tx);
     wrong.await.unwrap().unwrap_err();
     let again = Registry::open(gate.inner.clone(), Settings::default())
