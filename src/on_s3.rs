@@ -11,8 +11,8 @@ use crate::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
     registry::{self, Chunk, PageRequest, Push, Registry, SCRATCH_KEYS, Settings, Whole},
     store::{
-        ErrorKind, Span, Store,
-        metered::{Metered, Verb},
+        ErrorKind, Span, Store, Verb,
+        metered::Metered,
         s3::testing::{Fault, Operation, Quirks, Server},
     },
 };

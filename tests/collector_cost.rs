@@ -14,9 +14,9 @@ use marina_distribution::{
     oci::{Algorithm, Digest, Repository},
     registry::{Clock, Collector, Registry, Settings, check},
     store::{
-        Condition, Key, Put, Store,
+        Condition, Key, Put, Store, Verb,
         memory::MemoryStore,
-        metered::{Counts, Metered, Verb},
+        metered::{Counts, Metered},
     },
 };
 use tokio::time::Instant;

@@ -12,9 +12,9 @@ use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
     registry::{Chunk, Collector, PageRequest, Push, Registry, SessionId, Settings, Whole},
     store::{
-        Limits, Span,
+        Limits, Span, Verb,
         memory::{MemoryStore, TINY_PARTS},
-        metered::{Counts, Metered, Verb},
+        metered::{Counts, Metered},
     },
 };
 use tokio::time::Instant;

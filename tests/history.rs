@@ -16,10 +16,9 @@ use marina_distribution::{
         Version, check, on_behalf_of,
     },
     store::{
-        Store,
+        Store, Verb,
         faulty::{Call, Fault, Faulty},
         memory::MemoryStore,
-        metered::Verb,
     },
 };
 

@@ -12,10 +12,9 @@ use marina_distribution::{
     oci::{Algorithm, Digest, Repository},
     registry::{Chunk, Error, Registry, SessionId, Settings, Torn},
     store::{
-        Store,
+        Store, Verb,
         faulty::{Fault, Faulty},
         memory::{MemoryStore, TINY_PARTS},
-        metered::Verb,
     },
 };
 

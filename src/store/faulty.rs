@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
-    Store, Version, Versioned, metered::Verb,
+    Store, Verb, Version, Versioned,
 };
 
 /// Asks its plan, call by call, what goes wrong. It records the calls, so that a test can run once without a fault, look

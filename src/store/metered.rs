@@ -13,8 +13,8 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 
 use super::{
-    Body, Condition, Deleted, Entry, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span, Store, Version,
-    Versioned,
+    Body, Condition, Deleted, Entry, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span, Store, Verb,
+    Version, Versioned,
 };
 
 /// Counts what is asked of the store below it.
@@ -29,23 +29,6 @@ pub struct Metered {
     store: Arc<dyn Store>,
     latency: Duration,
     counts: Arc<Mutex<Counts>>,
-}
-
-/// The verbs of a [`Store`] that are calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verb {
-    Read,
-    Open,
-    Head,
-    Put,
-    Delete,
-    DeleteIf,
-    List,
-    Begin,
-    PutPart,
-    SyncParts,
-    Complete,
-    Abort,
 }
 
 /// What was counted so far.

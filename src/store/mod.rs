@@ -93,6 +93,43 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn limits(&self) -> Limits;
 }
 
+/// The verbs of a [`Store`] that are calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    Read,
+    Open,
+    Head,
+    Put,
+    Delete,
+    DeleteIf,
+    List,
+    Begin,
+    PutPart,
+    SyncParts,
+    Complete,
+    Abort,
+}
+
+impl Verb {
+    /// As in prose.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Open => "open",
+            Self::Head => "head",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::DeleteIf => "delete if",
+            Self::List => "list",
+            Self::Begin => "begin",
+            Self::PutPart => "put part",
+            Self::SyncParts => "sync parts",
+            Self::Complete => "complete",
+            Self::Abort => "abort",
+        }
+    }
+}
+
 /// What [`Store::read`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Versioned {

@@ -11,10 +11,9 @@ use marina_distribution::{
         check::{Check, News, Share, Summary},
     },
     store::{
-        Condition, Span, Store,
+        Condition, Span, Store, Verb,
         faulty::{Call, Fault, Faulty},
         fs::FsStore,
-        metered::Verb,
     },
 };
 

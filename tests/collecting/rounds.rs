@@ -3,9 +3,8 @@
 use marina_distribution::{
     registry::{Collector, Settings},
     store::{
-        Condition, Key, Store,
+        Condition, Key, Store, Verb,
         faulty::{Call, Fault},
-        metered::Verb,
     },
 };
 

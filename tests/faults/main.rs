@@ -14,8 +14,8 @@ mod walk;
 mod world;
 
 use marina_distribution::store::{
+    Verb,
     faulty::{Call, Fault},
-    metered::Verb,
 };
 use operation::Op;
 use races::Ring;

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use marina_distribution::store::{
     Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
-    Store, Version, Versioned, memory::MemoryStore, metered::Verb,
+    Store, Verb, Version, Versioned, memory::MemoryStore,
 };
 use tokio::sync::oneshot;
 
@@ -161,7 +161,7 @@ impl Desk {
 
     fn register(&mut self, process: usize, verb: Verb, key: &str) -> (Name, oneshot::Receiver<Fault>) {
         let key = self.canonical(process, key);
-        let verb = say(verb);
+        let verb = verb.name();
         let made = self.made.entry((process, verb, key.clone())).or_default();
         let name = Name { process, verb, key, nth: *made };
         *made += 1;
@@ -208,24 +208,6 @@ impl Desk {
             self.versions.insert((name.key.clone(), version.0.clone()), by.clone());
         }
         self.writes(&name.key, by);
-    }
-}
-
-/// Calls by a process are compared by these words.
-fn say(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Read => "read",
-        Verb::Open => "open",
-        Verb::Head => "head",
-        Verb::Put => "put",
-        Verb::Delete => "delete",
-        Verb::DeleteIf => "delete if",
-        Verb::List => "list",
-        Verb::Begin => "begin",
-        Verb::PutPart => "put part",
-        Verb::SyncParts => "sync parts",
-        Verb::Complete => "complete",
-        Verb::Abort => "abort",
     }
 }
 

@@ -21,10 +21,9 @@ use std::{
 
 use futures_util::future::join_all;
 use marina_distribution::store::{
-    Store,
+    Store, Verb,
     faulty::{Call, Fault, Faulty},
     memory::MemoryStore,
-    metered::Verb,
 };
 
 use history::{

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::store::{
+    Verb,
     faulty::{Fault, Faulty},
     fs::FsStore,
     memory::MemoryStore,
@@ -105,7 +106,7 @@ async fn a_store_that_cannot_be_reached_is_neither_safe_nor_unsafe() {
             assert_eq!(error.kind, ErrorKind::Unavailable, "call {down_at}");
         }
         let verb = store.calls()[down_at].verb;
-        if verb != crate::store::metered::Verb::Delete && verb != crate::store::metered::Verb::Abort {
+        if verb != Verb::Delete && verb != Verb::Abort {
             assert_eq!(memory.list("", None, 10).await.unwrap(), [], "call {down_at}");
         }
     }

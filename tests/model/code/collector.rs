@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use marina_distribution::{
     registry::Collector,
-    store::{Condition, faulty, metered::Verb},
+    store::{Condition, Verb, faulty},
 };
 
 use super::*;
