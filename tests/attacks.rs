@@ -17,16 +17,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{future::BoxFuture, stream};
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
     registry::{Chunk, Clock, Error, PageRequest, Push, Registry, Settings, Whole},
-    store::{fs::FsStore, memory::MemoryStore, *},
+    store::{
+        around::{Around, Call},
+        fs::FsStore,
+        memory::MemoryStore,
+        *,
+    },
 };
 
-type Pred = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
+type Pred = Box<dyn Fn(Call<'_>) -> bool + Send + Sync>;
 /// Runs something just before the first call that matches.
 struct Gate {
     inner: Arc<dyn Store>,
@@ -44,7 +48,7 @@ impl Gate {
     }
     fn before(
         &self,
-        p: impl Fn(&str, &str) -> bool + Send + Sync + 'static,
+        p: impl Fn(Call<'_>) -> bool + Send + Sync + 'static,
         f: impl Future<Output = ()> + Send + 'static,
     ) {
         *self.hook.lock().unwrap() = Some((Box::new(p), Box::pin(f)));
@@ -52,7 +56,7 @@ impl Gate {
     /// Lets a request come to its first call that matches, and no further.
     async fn die_before<T>(
         &self,
-        p: impl Fn(&str, &str) -> bool + Send + Sync + 'static,
+        p: impl Fn(Call<'_>) -> bool + Send + Sync + 'static,
         request: impl Future<Output = T>,
     ) {
         let (here, came) = tokio::sync::oneshot::channel();
@@ -66,67 +70,26 @@ impl Gate {
         };
         assert!(died, "it came to its end");
     }
-    async fn at(&self, verb: &str, key: &str) {
+    async fn at(&self, call: Call<'_>) {
         let run = {
             let mut h = self.hook.lock().unwrap();
-            if h.as_ref().is_some_and(|(p, _)| p(verb, key)) { h.take().map(|it| it.1) } else { None }
+            if h.as_ref().is_some_and(|(p, _)| p(call)) { h.take().map(|it| it.1) } else { None }
         };
         if let Some(run) = run {
             run.await;
         }
     }
 }
-#[async_trait]
-impl Store for Gate {
-    async fn read(&self, key: &Key) -> Result<Option<Versioned>> {
-        self.at("read", key.as_str()).await;
-        self.inner.read(key).await
+impl Around for Gate {
+    fn below(&self) -> &dyn Store {
+        &*self.inner
     }
-    async fn open(&self, key: &Key, span: Span) -> Result<Option<Object>> {
-        self.at("open", key.as_str()).await;
-        self.inner.open(key, span).await
-    }
-    async fn head(&self, key: &Key) -> Result<Option<u64>> {
-        self.at("head", key.as_str()).await;
-        self.inner.head(key).await
-    }
-    async fn put(&self, key: &Key, bytes: Bytes, c: Condition) -> Result<Put> {
-        self.at("put", key.as_str()).await;
-        self.inner.put(key, bytes, c).await
-    }
-    async fn delete(&self, key: &Key) -> Result<()> {
-        self.at("delete", key.as_str()).await;
-        self.inner.delete(key).await
-    }
-    async fn delete_if(&self, key: &Key, v: &Version) -> Result<Deleted> {
-        self.inner.delete_if(key, v).await
-    }
-    async fn list(&self, p: &str, a: Option<&Key>, l: usize) -> Result<Vec<Entry>> {
-        self.lists.fetch_add(1, Ordering::SeqCst);
-        self.inner.list(p, a, l).await
-    }
-    async fn begin(&self, key: &Key) -> Result<Multipart> {
-        self.inner.begin(key).await
-    }
-    async fn put_part(&self, u: &Multipart, n: u32, b: Bytes, p: Option<&Part>) -> Result<Placed> {
-        self.at("put_part", u.key.as_str()).await;
-        self.inner.put_part(u, n, b, p).await
-    }
-    async fn sync_parts(&self, u: &Multipart, p: &[Part]) -> Result<()> {
-        self.inner.sync_parts(u, p).await
-    }
-    async fn complete(&self, u: &Multipart, p: &[Part]) -> Result<()> {
-        self.at("complete", u.key.as_str()).await;
-        self.inner.complete(u, p).await
-    }
-    async fn abort(&self, u: &Multipart) -> Result<()> {
-        self.inner.abort(u).await
-    }
-    async fn presign(&self, k: &Key, t: Duration) -> Result<Option<String>> {
-        self.inner.presign(k, t).await
-    }
-    fn limits(&self) -> Limits {
-        self.inner.limits()
+    async fn around<T: Send>(&self, call: Call<'_>, asking: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        if call.verb == Verb::List {
+            self.lists.fetch_add(1, Ordering::SeqCst);
+        }
+        self.at(call).await;
+        asking.await
     }
 }
 #[derive(Debug)]
@@ -194,7 +157,7 @@ async fn a_finisher_takes_over_only_another_of_the_same_content() {
     r.append(&a, id, body(b"EVIL BYTES!!")).await.unwrap();
     let done = Arc::new(Mutex::new(None));
     let d2 = done.clone();
-    gate.before(|v, k| v == "open" && k.starts_with("data/"), async move {
+    gate.before(|it| it.verb == Verb::Open && it.key.starts_with("data/"), async move {
         tx.send(Bytes::from_static(&good[11..])).unwrap();
         drop(tx);
         *d2.lock().unwrap() = Some(f2.await.unwrap().map_err(|e| e.to_string()));
@@ -249,7 +212,7 @@ async fn a_tag_put_that_meets_a_delete_comes_before_or_after_it() {
     let d1 = sha(&m1);
     r.put_manifest(&a, push(Reference::Tag(tag("t")), m2.clone(), vec![])).await.unwrap();
     let (other, repo_a) = (Registry::open(gate.inner.clone(), Settings::default()).await.unwrap(), a.clone());
-    gate.before(|v, k| v == "put" && k == "repos/a/_tags/t", async move {
+    gate.before(|it| it.verb == Verb::Put && it.key == "repos/a/_tags/t", async move {
         other.delete_manifest(&repo_a, &d1).await.unwrap();
     });
     let _ = r.put_manifest(&a, push(Reference::Tag(tag("t")), m1.clone(), vec![])).await;
@@ -270,7 +233,7 @@ async fn no_tag_outlives_its_manifest_however_many_there_are() {
         r.put_manifest(&a, push(Reference::Digest(d), m.clone(), tags)).await.unwrap();
     }
     let (other, repo_a) = (Registry::open(gate.inner.clone(), Settings::default()).await.unwrap(), a.clone());
-    gate.before(|v, k| v == "put" && k == "repos/a/_tags/zzz", async move {
+    gate.before(|it| it.verb == Verb::Put && it.key == "repos/a/_tags/zzz", async move {
         other.delete_manifest(&repo_a, &d).await.unwrap();
     });
     let _ = r.put_manifest(&a, push(Reference::Tag(tag("zzz")), m.clone(), vec![])).await;
@@ -332,12 +295,13 @@ async fn a_delete_that_meets_a_completion_deletes() {
     ));
     let d = sha(&m);
     let request = r.put_manifest(&a, push(Reference::Digest(d), m, vec![]));
-    gate.die_before(|v, k| v == "put" && k.contains("_referrers"), request).await;
+    gate.die_before(|it| it.verb == Verb::Put && it.key.contains("_referrers"), request).await;
     let second = Gate::new(gate.inner.clone());
     let deleter = Registry::open(second.clone(), Settings::default()).await.unwrap();
     let expirer = Registry::open_with(gate.inner.clone(), Settings::default(), Arc::new(At(2 * 86400))).await.unwrap();
-    second
-        .before(|v, k| v == "put" && k.contains("_manifests"), async move { println!("{:?}", expirer.expire().await) });
+    second.before(|it| it.verb == Verb::Put && it.key.contains("_manifests"), async move {
+        println!("{:?}", expirer.expire().await);
+    });
     deleter.delete_manifest(&a, &d).await.unwrap();
     let there = deleter.head_manifest(&a, &Reference::Digest(d)).await;
     assert!(there.is_err(), "202 for the delete, nobody pushes, and yet {there:?}");
@@ -410,7 +374,7 @@ async fn a_refused_finish_ends_no_session_that_another_owns() {
         async move { b.finish(&a, id, &sha(b"nothing of the sort"), slow).await }
     });
     tokio::time::sleep(Duration::from_millis(20)).await;
-    gate.die_before(|v, _| v == "complete", Box::pin(r2.finish(&a2, id, &sha(good), body(b"")))).await;
+    gate.die_before(|it| it.verb == Verb::Complete, Box::pin(r2.finish(&a2, id, &sha(good), body(b"")))).await;
     drop(tx);
     wrong.await.unwrap().unwrap_err();
     let again = Registry::open(gate.inner.clone(), Settings::default())

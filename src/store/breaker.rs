@@ -8,14 +8,12 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
-    Causes, Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result,
-    Span, Store, Version, Versioned,
+    Causes, Error, ErrorKind, Result, Store, Verb,
+    around::{Around, Call},
 };
 
 /// How many calls in a row must go unanswered before it opens.
@@ -121,62 +119,13 @@ fn jittered(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX))
 }
 
-#[async_trait]
-impl Store for Breaker {
-    async fn read(&self, key: &Key) -> Result<Option<Versioned>> {
-        self.call(self.store.read(key)).await
+impl Around for Breaker {
+    fn below(&self) -> &dyn Store {
+        &*self.store
     }
 
-    async fn open(&self, key: &Key, span: Span) -> Result<Option<Object>> {
-        self.call(self.store.open(key, span)).await
-    }
-
-    async fn head(&self, key: &Key) -> Result<Option<u64>> {
-        self.call(self.store.head(key)).await
-    }
-
-    async fn put(&self, key: &Key, bytes: Bytes, condition: Condition) -> Result<Put> {
-        self.call(self.store.put(key, bytes, condition)).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<()> {
-        self.call(self.store.delete(key)).await
-    }
-
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<Deleted> {
-        self.call(self.store.delete_if(key, version)).await
-    }
-
-    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Entry>> {
-        self.call(self.store.list(prefix, after, limit)).await
-    }
-
-    async fn begin(&self, key: &Key) -> Result<Multipart> {
-        self.call(self.store.begin(key)).await
-    }
-
-    async fn put_part(&self, upload: &Multipart, number: u32, bytes: Bytes, previous: Option<&Part>) -> Result<Placed> {
-        self.call(self.store.put_part(upload, number, bytes, previous)).await
-    }
-
-    async fn sync_parts(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
-        self.store.sync_parts(upload, parts).await
-    }
-
-    async fn complete(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
-        self.call(self.store.complete(upload, parts)).await
-    }
-
-    async fn abort(&self, upload: &Multipart) -> Result<()> {
-        self.call(self.store.abort(upload)).await
-    }
-
-    async fn presign(&self, key: &Key, ttl: Duration) -> Result<Option<String>> {
-        self.store.presign(key, ttl).await
-    }
-
-    fn limits(&self) -> Limits {
-        self.store.limits()
+    async fn around<T: Send>(&self, call: Call<'_>, asking: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        if call.verb == Verb::SyncParts { asking.await } else { self.call(asking).await }
     }
 }
 
@@ -188,6 +137,7 @@ mod tests {
 
     use super::*;
     use crate::store::{
+        Key,
         contract::contract,
         faulty::{Fault, Faulty},
         memory::MemoryStore,

@@ -21,6 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub mod around;
 mod body;
 pub mod breaker;
 mod causes;

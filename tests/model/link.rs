@@ -12,13 +12,13 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use marina_distribution::{
     oci::{Algorithm, Digest},
     store::{
-        Condition, Deleted, Entry, Error, ErrorKind, Key, Limits, Multipart, Object, Part, Placed, Put, Result, Span,
-        Store, Version, Versioned, memory::MemoryStore,
+        Condition, Error, ErrorKind, Key, Put, Result, Store, Verb,
+        around::{self, Around},
+        memory::MemoryStore,
     },
 };
 use tokio::time::Instant;
@@ -252,18 +252,29 @@ impl Told {
         rounds.dedup_by(|one, other| one == other && *one == [("delete", "journal")]);
         rounds
     }
+}
 
-    async fn call<T>(&self, verb: &'static str, key: &str, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+impl Around for Told {
+    fn below(&self) -> &dyn Store {
+        &*self.below
+    }
+
+    async fn around<T: Send>(&self, call: around::Call<'_>, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let around::Call { verb, key } = call;
+        // Parts in memory are durable as they are.
+        if verb == Verb::SyncParts {
+            return work.await;
+        }
         // The walks of an expiry to what it expires are no steps of the model: there a process begins with one.
         let walks = ["uploads/", "pending/sha256/", "pending/sha512/", "pending/manifests/"];
-        if verb == "list" && walks.contains(&key) {
+        if verb == Verb::List && walks.contains(&key) {
             return work.await;
         }
         // Lines of a history are written beside a tag, and no step reads them.
         if key.starts_with("history/") {
             return work.await;
         }
-        let step = (verb, kind_of(key));
+        let step = (verb.name(), kind_of(key));
         self.calls.lock().unwrap().push((Instant::now(), step));
         tokio::time::sleep(Duration::from_secs(1)).await;
         let meddle = self.meddler.lock().unwrap().at(step);
@@ -331,65 +342,6 @@ pub(crate) fn same(name: &str, scenario: &Scenario, script: Script, (code, ended
 pub(crate) fn alone(start: crate::scenarios::Start, op: Op) -> Scenario {
     let processes = vec![Process { op, wrong: None }];
     Scenario { processes, ..crate::scenarios::scenario("alone", start, &[]) }.tries(world::TRIES)
-}
-
-#[async_trait]
-impl Store for Told {
-    async fn read(&self, key: &Key) -> Result<Option<Versioned>> {
-        self.call("read", key.as_str(), self.below.read(key)).await
-    }
-
-    async fn open(&self, key: &Key, span: Span) -> Result<Option<Object>> {
-        self.call("open", key.as_str(), self.below.open(key, span)).await
-    }
-
-    async fn head(&self, key: &Key) -> Result<Option<u64>> {
-        self.call("head", key.as_str(), self.below.head(key)).await
-    }
-
-    async fn put(&self, key: &Key, bytes: Bytes, condition: Condition) -> Result<Put> {
-        self.call("put", key.as_str(), self.below.put(key, bytes, condition)).await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<()> {
-        self.call("delete", key.as_str(), self.below.delete(key)).await
-    }
-
-    async fn delete_if(&self, key: &Key, version: &Version) -> Result<Deleted> {
-        self.call("delete if", key.as_str(), self.below.delete_if(key, version)).await
-    }
-
-    async fn list(&self, prefix: &str, after: Option<&Key>, limit: usize) -> Result<Vec<Entry>> {
-        self.call("list", prefix, self.below.list(prefix, after, limit)).await
-    }
-
-    async fn begin(&self, key: &Key) -> Result<Multipart> {
-        self.call("begin", key.as_str(), self.below.begin(key)).await
-    }
-
-    async fn put_part(&self, upload: &Multipart, number: u32, bytes: Bytes, previous: Option<&Part>) -> Result<Placed> {
-        self.call("put part", upload.key.as_str(), self.below.put_part(upload, number, bytes, previous)).await
-    }
-
-    async fn sync_parts(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
-        self.below.sync_parts(upload, parts).await
-    }
-
-    async fn complete(&self, upload: &Multipart, parts: &[Part]) -> Result<()> {
-        self.call("complete", upload.key.as_str(), self.below.complete(upload, parts)).await
-    }
-
-    async fn abort(&self, upload: &Multipart) -> Result<()> {
-        self.call("abort", upload.key.as_str(), self.below.abort(upload)).await
-    }
-
-    async fn presign(&self, key: &Key, ttl: Duration) -> Result<Option<String>> {
-        self.below.presign(key, ttl).await
-    }
-
-    fn limits(&self) -> Limits {
-        self.below.limits()
-    }
 }
 
 impl std::fmt::Debug for Told {
