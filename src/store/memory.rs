@@ -115,7 +115,8 @@ impl Store for MemoryStore {
             return Ok(Put::Lost);
         }
         let number = state.next();
-        state.objects.insert(key.as_str().to_owned(), (bytes, number));
+        // A copy: what was given may hold memory that is to be given back.
+        state.objects.insert(key.as_str().to_owned(), (Bytes::copy_from_slice(&bytes), number));
         Ok(Put::Stored(version(number)))
     }
 
@@ -163,7 +164,7 @@ impl Store for MemoryStore {
         let parts = state.uploads.get_mut(&upload.id).ok_or_else(|| no_upload(upload))?;
         // The same bytes sent again are the same part, as where the tag is their hash.
         let tag = parts.get(&number).filter(|(there, _)| *there == bytes).map_or(fresh, |(_, tag)| tag.clone());
-        parts.insert(number, (bytes, tag.clone()));
+        parts.insert(number, (Bytes::copy_from_slice(&bytes), tag.clone()));
         Ok(Placed::New(Part { number, size, tag }))
     }
 
