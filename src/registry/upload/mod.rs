@@ -349,7 +349,7 @@ impl Registry {
 
     /// What this process knows of a session, unless its life is over: its end may have been removed.
     fn remembered(&self, id: SessionId) -> Option<Journal> {
-        self.sessions.get(id).filter(|journal| !self.is_over(journal.at))
+        self.sessions.get(id, &self.budget).filter(|journal| !self.is_over(journal.at))
     }
 
     async fn load_open(&self, id: SessionId, issued: session::Issued) -> Result<Read> {
