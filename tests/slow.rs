@@ -1,4 +1,4 @@
-//! Slow clients on a store whose parts are of one size: the memory of their parts is there for others.
+//! What is slow, on a store whose parts are of one size: the memory of its parts is there for others.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -12,7 +12,8 @@ use marina_distribution::{
     oci::{Algorithm, Digest, Repository},
     registry::{Chunk, Registry, Settings, Torn},
     store::{
-        Limits,
+        Limits, Store, Verb,
+        faulty::{Fault, Faulty},
         memory::{MemoryStore, TINY_PARTS},
     },
 };
@@ -25,10 +26,17 @@ const SLOW: usize = 10;
 const FRAME: usize = 150;
 const SILENCE: Duration = Duration::from_secs(20);
 
-async fn registry() -> Arc<Registry> {
-    let store = MemoryStore::new(Limits { part: PART as u64, min_part: PART as u64, ..TINY_PARTS });
+fn store() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new(Limits { part: PART as u64, min_part: PART as u64, ..TINY_PARTS }))
+}
+
+async fn registry_on(store: Arc<dyn Store>) -> Arc<Registry> {
     let settings = Settings { memory: PARTS * PART, ..Settings::default() };
-    Registry::open(Arc::new(store), settings).await.unwrap()
+    Registry::open(store, settings).await.unwrap()
+}
+
+async fn registry() -> Arc<Registry> {
+    registry_on(store()).await
 }
 
 fn repository() -> Repository {
@@ -101,4 +109,29 @@ async fn a_session_goes_on_from_what_a_slow_client_left_in_it() {
     for (digest, sent) in sessions.await {
         assert_eq!(read::blob(&registry, &repository(), &digest).await, sent);
     }
+}
+
+// PUSH-11
+#[tokio::test(start_paused = true)]
+async fn blobs_that_are_read_through_keep_nobody_from_memory() {
+    let slow = Arc::new(Faulty::new(store(), |call| if call.verb == Verb::Open { Fault::Halted } else { Fault::None }));
+    let registry = registry_on(Arc::clone(&slow) as Arc<dyn Store>).await;
+    let finishes: Vec<_> =
+        (0..PARTS).map(|client| tokio::spawn(finish_as_sha512(Arc::clone(&registry), client))).collect();
+    tokio::time::sleep(SILENCE).await;
+    let push = push(&registry, bytes(SLOW, PARTS * PART), Duration::ZERO);
+    tokio::time::timeout(SILENCE, push).await.unwrap();
+    slow.release();
+    for done in join_all(finishes).await {
+        done.unwrap();
+    }
+}
+
+/// Its bytes are hashed as sha256 on their way in, and so read once more.
+async fn finish_as_sha512(registry: Arc<Registry>, client: usize) {
+    let sent = bytes(client, 2 * PART + PART / 2);
+    let id = registry.start_upload(&repository(), Algorithm::Sha256);
+    registry.append(&repository(), id, body(&sent.slice(..PART), Duration::ZERO)).await.unwrap();
+    let digest = Digest::of(Algorithm::Sha512, &sent);
+    registry.finish(&repository(), id, &digest, body(&sent.slice(PART..), Duration::ZERO)).await.unwrap();
 }

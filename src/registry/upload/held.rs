@@ -157,10 +157,14 @@ impl Held {
         Ok(())
     }
 
-    /// All of it, with what was granted for it.
-    pub(super) async fn take(&mut self, budget: &Budget) -> Result<(Bytes, Option<Grant>)> {
+    /// All of it. What was granted for it is given back when the last who has it is done.
+    pub(super) async fn take(&mut self, budget: &Budget) -> Result<Bytes> {
         self.recall(0, budget).await?;
-        Ok((self.in_memory(budget), self.grant.take()))
+        let bytes = self.in_memory(budget);
+        Ok(match self.grant.take() {
+            Some(grant) => grant.hold(bytes),
+            None => bytes,
+        })
     }
 
     /// All of it, in no more memory than it needs. What was granted for it stays until this is dropped.
@@ -196,7 +200,7 @@ mod tests {
     async fn what_was_found_is_held_wherever_it_goes() {
         let budget = Budget::new(20);
         let held = || Held::new(BYTES, 20, true);
-        assert_eq!(held().take(&budget).await.unwrap().0, BYTES);
+        assert_eq!(held().take(&budget).await.unwrap(), BYTES);
         assert_eq!(held().take_to_keep(&budget).await.unwrap(), BYTES);
         let (mut in_memory, mut in_a_file) = (held(), held());
         assert!(in_a_file.let_go(&budget).await);
@@ -213,6 +217,6 @@ mod tests {
         let mut held = in_a_full_file(&budget).await;
         held.extend(Bytes::from_static(b"and more"), &budget).await.unwrap();
         assert_eq!((held.is_spooled(), held.may_let_go(), held.room()), (false, false, 6));
-        assert_eq!(held.take(&budget).await.unwrap().0, "found and more");
+        assert_eq!(held.take(&budget).await.unwrap(), "found and more");
     }
 }

@@ -304,9 +304,7 @@ impl Registry {
     ) -> Result<()> {
         let (size, content) = (writer.offset(), writer.digest());
         let ours = End::Finished { digest: *digest, content };
-        // Held for as long as the bytes are.
-        let (bytes, _grant) = writer.content().await?;
-        let mut source = match bytes {
+        let mut source = match writer.content().await? {
             Content::Buffered(bytes) => {
                 if content.algorithm() != digest.algorithm() {
                     let actual = Digest::of(digest.algorithm(), &bytes);

@@ -8,7 +8,6 @@ use tokio::task::JoinHandle;
 
 use super::{
     ByteStream, Chunk, Progress, Torn,
-    budget::Grant,
     held::Held,
     journal::{Journal, Point},
 };
@@ -232,17 +231,16 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Everything, for the one who finishes the session now, and what was granted for that.
-    pub(crate) async fn content(mut self) -> Result<(Content, Option<Grant>)> {
+    /// Everything, for the one who finishes the session now.
+    pub(crate) async fn content(mut self) -> Result<Content> {
         self.land().await?;
-        let (tail, grant) = self.held.take(&self.registry.budget).await?;
-        let content = match self.journal.upload {
+        let tail = self.held.take(&self.registry.budget).await?;
+        Ok(match self.journal.upload {
             Some(upload) if !self.parts.is_empty() => {
                 Content::Parts { upload, follows: self.parts.len() > self.found, parts: self.parts, tail }
             }
             _ => Content::Buffered(tail),
-        };
-        Ok((content, grant))
+        })
     }
 
     /// Makes a part of what is left, where the store takes parts of any size. What is small and would be a part of its own
@@ -270,13 +268,9 @@ impl<'a> Writer<'a> {
         let number = self.numbers.start;
         self.numbers.start += 1;
         let previous = self.parts.get(self.found..).and_then(<[Part]>::last).cloned();
-        let (bytes, grant) = self.held.take(&self.registry.budget).await?;
+        let bytes = self.held.take(&self.registry.budget).await?;
         let store = Arc::clone(&self.registry.store);
-        let part = tokio::spawn(async move {
-            let placed = store.put_part(&upload, number, bytes, previous.as_ref()).await;
-            drop(grant);
-            placed
-        });
+        let part = tokio::spawn(async move { store.put_part(&upload, number, bytes, previous.as_ref()).await });
         self.flying = Some(Flying { part, then: Boundary { offset: self.offset, hash: self.hasher.save() } });
         Ok(())
     }
