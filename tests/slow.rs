@@ -9,11 +9,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream};
 use marina_distribution::{
-    oci::{Algorithm, Digest, Repository},
-    registry::{Chunk, Registry, Settings, Torn},
+    oci::{Algorithm, Digest, MAX_MANIFEST, Reference, Repository, Tag},
+    registry::{Chunk, Push, Registry, Settings, Torn},
     store::{
         Limits, Store, Verb,
-        faulty::{Fault, Faulty},
+        faulty::{Call, Fault, Faulty},
         memory::{MemoryStore, TINY_PARTS},
     },
 };
@@ -134,4 +134,38 @@ async fn finish_as_sha512(registry: Arc<Registry>, client: usize) {
     registry.append(&repository(), id, body(&sent.slice(..PART), Duration::ZERO)).await.unwrap();
     let digest = Digest::of(Algorithm::Sha512, &sent);
     registry.finish(&repository(), id, &digest, body(&sent.slice(PART..), Duration::ZERO)).await.unwrap();
+}
+
+// MAN-6
+#[tokio::test(start_paused = true)]
+async fn a_usual_manifest_does_not_wait_for_one_of_the_largest() {
+    let halts = |call: &Call| if call.key.contains("large") { Fault::Halted } else { Fault::None };
+    let slow = Arc::new(Faulty::new(store(), halts));
+    let registry = registry_on(Arc::clone(&slow) as Arc<dyn Store>).await;
+    let large = {
+        let registry = Arc::clone(&registry);
+        tokio::spawn(async move { push_index(&registry, "large", MAX_MANIFEST - 1000).await })
+    };
+    slow.halted().await;
+    tokio::time::timeout(SILENCE, push_index(&registry, "a", 1000)).await.unwrap();
+    assert!(!large.is_finished());
+    slow.release();
+    large.await.unwrap();
+}
+
+/// An index of nothing, with an annotation of so many bytes.
+async fn push_index(registry: &Arc<Registry>, repository: &str, length: usize) {
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let annotation = "x".repeat(length);
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[],"annotations":{{"a":"{annotation}"}}}}"#
+    );
+    let push = Push {
+        target: Reference::Tag(Tag::parse("t").unwrap()),
+        tags: Vec::new(),
+        content_type: Some(media_type.to_owned()),
+        bytes: index.into(),
+        condition: None,
+    };
+    registry.put_manifest(&Repository::parse(repository).unwrap(), push).await.unwrap();
 }

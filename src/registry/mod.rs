@@ -117,9 +117,7 @@ pub struct Registry {
     clock: Arc<dyn Clock>,
     session_key: session::SessionKey,
     budget: upload::Budget,
-    /// Memory for manifests: for those that arrive, and for those that have.
-    arriving: upload::Budget,
-    publishing: upload::Budget,
+    rooms: manifest::Rooms,
     sessions: upload::Hints,
     descriptors: referrers::Cache,
     verified: verified::Verified,
@@ -166,8 +164,7 @@ impl Registry {
     ) -> Self {
         Self {
             budget: upload::Budget::new(settings.memory),
-            arriving: upload::Budget::new(manifest::ARRIVING),
-            publishing: upload::Budget::new(manifest::PUBLISHING),
+            rooms: manifest::Rooms::default(),
             sessions: upload::Hints::default(),
             descriptors: referrers::Cache::default(),
             verified: verified::Verified::default(),

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use cache::Cache;
 pub use push::{Push, Pushed, TagCondition};
+pub(crate) use room::Rooms;
 pub use room::SMALL_MANIFEST;
-pub(crate) use room::{ARRIVING, PUBLISHING};
 
 use super::{
     Error, Registry, Result, layout,
