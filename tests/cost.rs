@@ -75,7 +75,7 @@ impl Counted {
         let push = Push {
             target,
             tags: Vec::new(),
-            content_type: Some("application/vnd.oci.image.manifest.v1+json".into()),
+            content_type: None,
             bytes: Bytes::from(bytes.to_owned()),
             condition: None,
         };
@@ -314,6 +314,25 @@ async fn a_page_of_tags_is_one_list_per_thousand() {
     assert_eq!(page.items.len(), 5);
     let cost = counted.stop().await;
     assert_eq!((cost.calls, cost.round_trips), (1, 1), "{}", cost.counts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_after_what_can_be_no_tag_or_name_costs_no_more_than_one_after_what_can() {
+    let mut counted = Counted::new().await;
+    let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    for n in 1000..1250 {
+        counted.push_manifest(&repository("a"), tag(&format!("t{n}")), index).await;
+        counted.push_manifest(&repository(&format!("t{n}")), tag("t"), index).await;
+    }
+    for last in ["t1239", "t1239/~", "t1239\u{e9}", "t1239 "] {
+        let page = PageRequest { n: Some(5), last: Some(last.to_owned()) };
+        counted.start();
+        let tags = counted.registry.tags(&repository("a"), &page).await.unwrap();
+        let names = counted.registry.catalog(&page).await.unwrap();
+        assert_eq!((tags.items[0].as_str(), names.items[0].as_str()), ("t1240", "t1240"), "{last}");
+        let cost = counted.stop().await;
+        assert_eq!((cost.calls, cost.round_trips), (2, 2), "{last}: {}", cost.counts);
+    }
 }
 
 #[tokio::test(start_paused = true)]

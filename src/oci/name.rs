@@ -1,6 +1,6 @@
 //! The names of repositories and tags, and what a manifest is asked for by.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, iter, sync::Arc};
 
 use super::{
     digest::{Digest, DigestError},
@@ -39,6 +39,12 @@ impl Repository {
             return Err(NameError::Malformed);
         }
         Ok(Self(text.into()))
+    }
+
+    /// The greatest text of the characters and the length of a name that does not sort after `last`, whatever that is. No
+    /// name is between the two.
+    pub fn up_to(last: &str) -> String {
+        greatest_up_to(last, MAX_REPOSITORY, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-/".contains(&b))
     }
 
     pub fn as_str(&self) -> &str {
@@ -81,10 +87,15 @@ pub struct Tag(Arc<str>);
 
 impl Tag {
     pub fn parse(text: &str) -> Option<Self> {
-        let legal = (1..=MAX_TAG).contains(&text.len())
-            && !text.starts_with(['.', '-'])
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        let legal =
+            (1..=MAX_TAG).contains(&text.len()) && !text.starts_with(['.', '-']) && text.bytes().all(is_of_tags);
         legal.then(|| Self(text.into()))
+    }
+
+    /// The greatest text of the characters and the length of a tag that does not sort after `last`, whatever that is. No
+    /// tag is between the two.
+    pub fn up_to(last: &str) -> String {
+        greatest_up_to(last, MAX_TAG, is_of_tags)
     }
 
     pub fn as_str(&self) -> &str {
@@ -111,6 +122,21 @@ impl fmt::Debug for Tag {
 }
 
 serde_as_text!(Tag, "a tag", Tag::parse);
+
+fn is_of_tags(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_.-".contains(&byte)
+}
+
+/// In the order of bytes. The greatest that is legal is `z`.
+fn greatest_up_to(last: &str, longest: usize, is_legal: impl Fn(u8) -> bool) -> String {
+    let mut text: String = last.bytes().take(longest).take_while(|byte| is_legal(*byte)).map(char::from).collect();
+    let next = last.as_bytes().get(text.len()).filter(|_| text.len() < longest);
+    if let Some(below) = next.and_then(|next| (0..*next).rev().find(|byte| is_legal(*byte))) {
+        text.push(char::from(below));
+        text.extend(iter::repeat_n('z', longest - text.len()));
+    }
+    text
+}
 
 /// What a manifest is asked for by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -251,7 +277,38 @@ mod tests {
         );
     }
 
+    // TAGS-8, CAT-1
+    #[test]
+    fn whatever_is_given_as_the_last_of_a_list_has_its_place_among_legal_texts() {
+        let long = "a".repeat(300);
+        for (last, tag, name) in [
+            ("", String::new(), String::new()),
+            ("v1", "v1".into(), "v1".into()),
+            ("..", "..".into(), "..".into()),
+            (&long, "a".repeat(128), "a".repeat(255)),
+            ("a/", "a.".to_owned() + &"z".repeat(126), "a/".into()),
+            ("a\u{e9}", "az".to_owned() + &"z".repeat(126), "az".to_owned() + &"z".repeat(253)),
+            ("a\0", "a".into(), "a".into()),
+            (" ", String::new(), String::new()),
+        ] {
+            assert_eq!((Tag::up_to(last), Repository::up_to(last)), (tag, name), "{last:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn nothing_is_between_the_last_of_a_list_and_the_place_that_stands_for_it(
+            last in "\\PC{0,4}|[a-c/.\0 ~_-]{0,4}|[az]{120,260}\\PC?",
+            tag in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,3}|[az]{120,128}",
+            name in "[a-c0-9]([/._-]?[a-c]){0,3}|[az]{120,255}",
+        ) {
+            prop_assert!(Tag::up_to(&last) <= last && Repository::up_to(&last) <= last);
+            prop_assert_eq!(tag > last, tag > Tag::up_to(&last));
+            prop_assert_eq!(name > last, name > Repository::up_to(&last));
+            prop_assert_eq!(Tag::up_to(&tag), tag);
+            prop_assert_eq!(Repository::up_to(&name), name);
+        }
+
         #[test]
         fn no_text_makes_a_parser_panic_and_what_parses_is_written_as_it_was(text in "\\PC*|[a-zA-Z0-9._:/-]{0,300}") {
             if let Ok(name) = Repository::parse(&text) {

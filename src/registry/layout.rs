@@ -123,6 +123,11 @@ pub(crate) fn tags(repository: &Repository) -> String {
     format!("{REPOS}{repository}/{TAGS}/")
 }
 
+/// The key behind which are the tags that sort after `last`, whatever that is. `None`: all do.
+pub(crate) fn tags_up_to(repository: &Repository, last: &str) -> Option<Key> {
+    Key::parse(tags(repository) + &Tag::up_to(last))
+}
+
 pub(crate) fn referrer(repository: &Repository, subject: &Digest, referrer: &Digest) -> Register<Descriptor> {
     let leaf = format!("{}-{}", referrer.algorithm(), referrer.hex());
     Register::at(key(format!("{}{leaf}", referrers(repository, subject))))
@@ -135,6 +140,11 @@ pub(crate) fn referrers(repository: &Repository, subject: &Digest) -> String {
 
 pub(crate) fn catalog(repository: &Repository) -> Register<RepositoryExists> {
     Register::at(key(format!("{CATALOG}{}", flat(repository))))
+}
+
+/// The key behind which are the repositories that sort after `last`, whatever that is. `None`: all do.
+pub(crate) fn catalog_up_to(last: &str) -> Option<Key> {
+    Key::parse(format!("{CATALOG}{}", flatten(&Repository::up_to(last))))
 }
 
 /// The prefix of a session's journal and end.
@@ -314,7 +324,11 @@ pub(crate) fn parse(key: &Key) -> Option<Named> {
 
 /// A repository name on one level. Reversible, and the byte order of the results is the order of the names.
 pub(crate) fn flat(repository: &Repository) -> String {
-    repository.as_str().chars().map(|c| FLAT.iter().find(|(from, _)| *from == c).map_or(c, |(_, to)| *to)).collect()
+    flatten(repository.as_str())
+}
+
+fn flatten(name: &str) -> String {
+    name.chars().map(|c| FLAT.iter().find(|(from, _)| *from == c).map_or(c, |(_, to)| *to)).collect()
 }
 
 fn unflat(text: &str) -> Option<Repository> {

@@ -117,13 +117,12 @@ impl Registry {
 
     pub async fn catalog(&self, page: &PageRequest) -> Result<Page<Repository>> {
         let n = page.n.unwrap_or(MAX_PAGE).min(MAX_PAGE);
-        let from = |last: &str| Repository::parse(last).ok().map(|last| layout::catalog(&last).key().clone());
+        let after = page.last.as_deref().and_then(layout::catalog_up_to);
         let parse = |key: &Key| match layout::parse(key) {
             Some(layout::Named::Catalog(repository)) => Some(repository),
             _ => None,
         };
-        let mut items =
-            self.live_after(layout::CATALOG, page.last.as_deref(), n.saturating_add(1), from, parse).await?;
+        let mut items = self.live_after(layout::CATALOG, after, n.saturating_add(1), parse).await?;
         let more = n > 0 && items.len() > n;
         items.truncate(n);
         Ok(Page { items, more })
@@ -135,25 +134,22 @@ impl Registry {
         last: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Tag>> {
-        let from = |last: &str| Tag::parse(last).map(|last| layout::tag(repository, &last).key().clone());
+        let after = last.and_then(|last| layout::tags_up_to(repository, last));
         let parse = |key: &Key| match layout::parse(key) {
             Some(layout::Named::Tag(_, tag)) => Some(tag),
             _ => None,
         };
-        self.live_after(&layout::tags(repository), last, limit, from, parse).await
+        self.live_after(&layout::tags(repository), after, limit, parse).await
     }
 
-    /// Up to `limit` live names of a list, after `last`. Tombstones are told by their size, without a read.
-    async fn live_after<T: AsRef<str>>(
+    /// Up to `limit` live names of a list, behind a key. Tombstones are told by their size, without a read.
+    async fn live_after<T>(
         &self,
         prefix: &str,
-        last: Option<&str>,
+        mut after: Option<Key>,
         limit: usize,
-        from: impl Fn(&str) -> Option<Key>,
         parse: impl Fn(&Key) -> Option<T>,
     ) -> Result<Vec<T>> {
-        // A `last` that could not be in the list still has its place in the order: start before it and skip.
-        let mut after = last.and_then(from);
         let mut found = Vec::new();
         let mut after_first = false;
         loop {
@@ -163,8 +159,7 @@ impl Registry {
             let page = self.store().list(prefix, after.as_ref(), wanted).await?;
             let is_last = page.len() < wanted;
             after = page.last().map(|entry| entry.key.clone());
-            let live = page.iter().filter(|entry| entry.size >= LIVE_AT_LEAST).filter_map(|entry| parse(&entry.key));
-            found.extend(live.filter(|name| last.is_none_or(|last| name.as_ref() > last)));
+            found.extend(page.iter().filter(|entry| entry.size >= LIVE_AT_LEAST).filter_map(|entry| parse(&entry.key)));
             if is_last || found.len() >= limit {
                 found.truncate(limit);
                 return Ok(found);

@@ -122,6 +122,50 @@ async fn last_need_not_exist_and_is_not_listed_again() {
     .await;
 }
 
+// TAGS-8, CAT-1
+#[tokio::test]
+async fn last_may_be_what_is_never_in_a_list() {
+    everywhere(async |server| {
+        tagged(server, "a", &ALL).await;
+        let long = |text: &str| text.to_owned() + &"z".repeat(2000);
+        for (last, first) in [
+            ("", 0),
+            ("..", 0),
+            ("../..", 0),
+            ("-", 0),
+            ("%2F", 0),
+            ("%00", 0),
+            (&long("1.0"), 4),
+            ("1.0%20", 2),
+            ("A%2F..%2F..", 7),
+            ("Z%00", 9),
+            ("a%2F", 13),
+            ("a%C3%A9", 14),
+            (&long("a"), 14),
+            ("%C3%A9", 15),
+            ("~", 15),
+        ] {
+            let url = format!("/v2/a/tags/list?last={last}");
+            assert_eq!(tags(server, &url).await, ALL[first..], "{last}");
+        }
+        tagged(server, "a-b", &["x"]).await;
+        tagged(server, "a/b", &["x"]).await;
+        for (last, first) in
+            [("..", 0), ("A", 0), ("%2F", 0), ("a%00", 1), ("a-", 1), ("a-%7F", 2), ("a-b%2F", 2), ("a%2F%2F", 2)]
+        {
+            let listed: Vec<String> =
+                server.get(&format!("/v2/_catalog?last={last}")).await.is(200).list("repositories");
+            assert_eq!(listed, ["a", "a-b", "a/b"][first..], "{last}");
+        }
+        for last in ["a%2F~", &long("a"), "%C3%A9"] {
+            let listed: Vec<String> =
+                server.get(&format!("/v2/_catalog?last={last}")).await.is(200).list("repositories");
+            assert_eq!(listed, [""; 0], "{last}");
+        }
+    })
+    .await;
+}
+
 // TAGS-11
 #[tokio::test]
 async fn a_tag_that_comes_or_goes_is_listed_so_at_once() {
