@@ -122,7 +122,11 @@ impl From<Error> for Failure {
             Error::TagConditionFailed => refuse(StatusCode::PRECONDITION_FAILED, Code::Denied),
             Error::TooManyTags => refuse(StatusCode::URI_TOO_LONG, Code::Unsupported),
             Error::Busy => refuse(StatusCode::SERVICE_UNAVAILABLE, Code::TooManyRequests).later(),
-            Error::Full => refuse(StatusCode::INSUFFICIENT_STORAGE, Code::Denied),
+            Error::Full(error) => {
+                let cause = Causes(&error).to_string();
+                let errors = Errors::Logged { code: Code::Denied, message: "the store has no room left", cause };
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, errors)
+            }
             Error::Store(error) => {
                 let message = "the store is unavailable; try again";
                 Self::put_off(StatusCode::SERVICE_UNAVAILABLE, message, &error)
@@ -198,6 +202,8 @@ impl From<InvalidHeaderValue> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as _;
+
     use http_body_util::BodyExt as _;
     use serde_json::Value;
 
@@ -225,7 +231,7 @@ mod tests {
             (Error::Busy, 503, "TOOMANYREQUESTS", true),
             (Error::Store(store::Error::new(ErrorKind::Unavailable, "secret")), 503, "TOOMANYREQUESTS", true),
             (Error::Throttled(store::Error::new(ErrorKind::Throttled, "secret")), 429, "TOOMANYREQUESTS", true),
-            (Error::Full, 507, "DENIED", false),
+            (Error::Full(store::Error::new(ErrorKind::Full, "secret")), 507, "DENIED", false),
             (Error::Corrupt(damaged()), 500, "UNKNOWN", false),
             (Error::BodyTorn, 400, "SIZE_INVALID", false),
             (Error::NameUnknown, 404, "NAME_UNKNOWN", false),
@@ -234,10 +240,13 @@ mod tests {
             (Error::ManifestBlobUnknown(Vec::new()), 400, "MANIFEST_BLOB_UNKNOWN", false),
         ] {
             let name = format!("{error:?}");
+            // Of what the store did the log says more, under the id.
+            let is_logged = error.source().is_some();
             let (is, retry_after, errors) = sent(error).await;
             assert_eq!((is, retry_after.is_some(), errors.len()), (status, again, 1), "{name}");
             assert_eq!(errors[0]["code"], code, "{name}");
             assert!(!errors[0].to_string().contains("secret"), "{errors:?}");
+            assert_eq!(errors[0]["message"].as_str().unwrap().contains("(request "), is_logged, "{name}");
         }
     }
 }

@@ -48,7 +48,7 @@ pub enum Error {
     #[error("too many concurrent changes; try again")]
     Busy,
     #[error("the store has no room left")]
-    Full,
+    Full(#[source] store::Error),
     /// The store cannot be reached or does not answer. The request may or may not have taken effect.
     #[error("the store is unavailable")]
     Store(#[source] store::Error),
@@ -74,7 +74,7 @@ impl From<store::Error> for Error {
             store::ErrorKind::NotFound => Self::UploadUnknown,
             store::ErrorKind::Unavailable => Self::Store(error),
             store::ErrorKind::Throttled => Self::Throttled(error),
-            store::ErrorKind::Full => Self::Full,
+            store::ErrorKind::Full => Self::Full(error),
             store::ErrorKind::Corrupt => Self::Corrupt(error),
         }
     }

@@ -116,7 +116,7 @@ pub(crate) async fn run(op: Op, registry: Arc<Registry>, store: Arc<dyn Store>, 
     };
     let outcome = match done {
         Ok(()) => Outcome::Acknowledged,
-        Err(Error::Store(_) | Error::Busy | Error::Full) => Outcome::Failed,
+        Err(Error::Store(_) | Error::Busy | Error::Full(_)) => Outcome::Failed,
         Err(Error::Corrupt(_)) => Outcome::Damaged,
         Err(_) => Outcome::Refused,
     };

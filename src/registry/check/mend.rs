@@ -28,7 +28,7 @@ use crate::{
         register::{Register, Seen, Value, Written},
         tag::{RepositoryExists, TagTarget},
     },
-    store::{self, Causes, ErrorKind, Key, Store, Version},
+    store::{self, Causes, Key, Store, Version},
 };
 
 mod blob;
@@ -86,8 +86,7 @@ impl Mender {
             _ => Ok(Vec::new()),
         };
         match mended {
-            Err(Error::Store(error) | Error::Throttled(error)) => Err(error),
-            Err(Error::Full) => Err(store::Error::new(ErrorKind::Full, "mending")),
+            Err(Error::Store(error) | Error::Throttled(error) | Error::Full(error)) => Err(error),
             Err(error) => {
                 tracing::debug!(key = %found.key, error = %Causes(&error), "not mended");
                 Ok(Vec::new())
