@@ -311,6 +311,25 @@ async fn a_walk_finds_records_without_holders_and_bytes_without_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_walk_deletes_all_bytes_without_names_however_many() {
+    let (world, _) = without_queues().await;
+    let name = |n: u32| {
+        format!(
+            "data/{:02x}/6ba7b810-9dad-81d1-80b4-00c04fd430{:02x}-{:08x}-9dad-81d1-80b4-00c04fd430c8",
+            n % 256,
+            n % 256,
+            n
+        )
+    };
+    for n in 0..25_000 {
+        world.store.put(&Key::parse(name(n)).unwrap(), Bytes::from_static(b"lost"), Condition::Create).await.unwrap();
+    }
+    assert_eq!(world.collector.walk(&mut |_| {}).await.unwrap().strays, 25_000);
+    let left = world.keys().await;
+    assert_eq!(left.iter().filter(|key| key.starts_with("data/")).count(), 2, "{left:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_walk_takes_no_bytes_of_a_push_that_is_under_way() {
     let world = World::new().await;
     // Small enough to come in one piece, without a journal that would protect it.

@@ -40,31 +40,39 @@ use crate::{
     store::{self, Key, Store},
 };
 
-/// How many strays one walk deletes.
+/// How many bytes that nothing seems to name are looked at together, or a page more.
 const SUSPECTS: usize = 10_000;
 
 impl Collector {
     pub(super) async fn delete_strays(&self, told: &mut Told<'_>) -> Result<u64> {
-        let suspects = self.suspects(&self.named_bytes().await?).await?;
-        let mut fenced = Vec::new();
-        for data in suspects {
-            if self.end_lost_session(&data).await? {
-                fenced.push(data);
+        let mut pages = Pages::new(layout::DATA);
+        let mut named = self.named_bytes().await?;
+        let mut deleted = 0;
+        loop {
+            let suspects = self.suspects(&mut pages, &named).await?;
+            if suspects.is_empty() {
+                return Ok(deleted);
+            }
+            let mut fenced = Vec::new();
+            for data in suspects {
+                if self.end_lost_session(&data).await? {
+                    fenced.push(data);
+                }
+            }
+            if fenced.is_empty() {
+                continue;
+            }
+            // Never two of them.
+            drop(named);
+            named = self.named_bytes().await?;
+            // Where a record is damaged, what holders name may be the blob.
+            add_held(self.store(), &mut named).await?;
+            for data in fenced.into_iter().filter(|data| !named.has(data)) {
+                self.store().delete(&data).await?;
+                told.tell(Event::StrayTaken { data });
+                deleted += 1;
             }
         }
-        if fenced.is_empty() {
-            return Ok(0);
-        }
-        let mut named = self.named_bytes().await?;
-        // Where a record is damaged, what holders name may be the blob.
-        add_held(self.store(), &mut named).await?;
-        let mut deleted = 0;
-        for data in fenced.into_iter().filter(|data| !named.has(data)) {
-            self.store().delete(&data).await?;
-            told.tell(Event::StrayTaken { data });
-            deleted += 1;
-        }
-        Ok(deleted)
     }
 
     async fn named_bytes(&self) -> Result<Filter> {
@@ -73,9 +81,9 @@ impl Collector {
         Ok(named)
     }
 
-    async fn suspects(&self, named: &Filter) -> Result<Vec<Key>> {
+    /// The next that nothing names as far as is known; none behind the last.
+    async fn suspects(&self, pages: &mut Pages, named: &Filter) -> Result<Vec<Key>> {
         let mut suspects = Vec::new();
-        let mut pages = Pages::new(layout::DATA);
         while let Some(keys) = pages.next(self.store()).await? {
             let is_stray = |key: &Key| layout::parse(key) == Some(Named::Data) && !named.has(key);
             suspects.extend(keys.into_iter().filter(is_stray));
