@@ -22,17 +22,18 @@ use super::{NOT_WELL, open_over, stores};
 /// How often a terminal is told how far it is.
 const PROGRESS: Duration = Duration::from_millis(200);
 
+const NO_KEY: &str = "--after: expected a key of this registry, as an earlier check has printed it";
+
 /// One line for each finding and for what was done about it, then what was counted. Asked to stop, it says where to go on.
 pub(super) async fn check(config: Config, checking: Checking) -> Result<ExitCode, Box<dyn Error>> {
     let Checking { deep, sample, rate, after, repair, json } = checking;
     let share = sample.map_or(Some(Share::ALL), |sample| Share::parse(&sample));
     let share = share.ok_or("expected a percentage such as 10%, or a part such as 3/10")?;
-    let after = after.map(|key| Key::parse(key).ok_or("expected a key, as an earlier check has printed it"));
-    let mut up_to = after.transpose()?;
+    let mut up_to = after.map(|key| Key::parse(key).ok_or(NO_KEY)).transpose()?;
     let store = stores::open_existing(&config).await?;
     let mut check = Check::new(Arc::clone(&store));
     if let Some(after) = up_to.clone() {
-        check = check.after(after);
+        check = check.after(after).await?.ok_or(NO_KEY)?;
     }
     if deep {
         check = check.deep(share, rate);

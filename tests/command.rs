@@ -320,9 +320,14 @@ fn a_check_exits_with_1_while_something_is_wrong_and_tells_it_in_lines_of_json_i
     assert_eq!((&lines[1]["summary"]["findings"], lines.len()), (&serde_json::json!(1), 2));
     // Behind it there is nothing.
     assert_eq!(check(&["--after", "stray"]).0, 0);
-    for wrong in
-        [&["--rate", "1MiB"][..], &["--deep", "--rate", "fast"], &["--deep", "--sample", "0%"], &["--after", "/"]]
-    {
+    for wrong in [
+        &["--rate", "1MiB"][..],
+        &["--deep", "--rate", "fast"],
+        &["--deep", "--sample", "0%"],
+        &["--after", "/"],
+        // All keys of a registry sort before it.
+        &["--after", "zzz"],
+    ] {
         let (code, _, stderr) = run(marina(dir.path()).args(["check", "--store", "."]).args(wrong));
         assert_eq!(code, 2, "{wrong:?}");
         assert!(stderr.starts_with("error: "), "{wrong:?}: {stderr}");

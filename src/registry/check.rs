@@ -138,10 +138,11 @@ impl Check {
         Self { store, after: None, deep: None, mender: None }
     }
 
-    /// Only what sorts after this key: where an earlier check was stopped.
-    #[must_use]
-    pub fn after(self, key: Key) -> Self {
-        Self { after: Some(key), ..self }
+    /// Only what sorts after this key: where an earlier check was stopped. `None`: none can have been, for the key is
+    /// neither of the layout nor in the store.
+    pub async fn after(self, key: Key) -> Result<Option<Self>> {
+        let is_known = layout::parse(&key).is_some() || self.store.head(&key).await?.is_some();
+        Ok(is_known.then_some(Self { after: Some(key), ..self }))
     }
 
     /// Hashes the bytes of this share of blobs, at so many bytes a second. And looks, in the whole store, for what nothing

@@ -72,7 +72,8 @@ async fn shares_in_turn_read_every_blob_once() {
 async fn a_check_goes_on_behind_the_key_that_an_earlier_one_came_to() {
     let fixture = Fixture::in_memory().await;
     let record = Key::parse(blob_key(&fixture.layer, "_")).unwrap();
-    let behind = Check::new(Arc::clone(&fixture.store)).deep(Share::ALL, NonZeroU64::new(1 << 30)).after(record);
+    let check = Check::new(Arc::clone(&fixture.store)).deep(Share::ALL, NonZeroU64::new(1 << 30));
+    let behind = check.after(record).await.unwrap().unwrap();
     let mut keys = Vec::new();
     let summary = behind.run(|news| {
         if let News::UpTo(key, _) = news {
