@@ -626,7 +626,18 @@ fn a_second_signal_ends_at_once() {
 #[test]
 fn a_second_signal_ends_at_once_also_when_only_what_a_client_left_behind_still_runs() {
     let mut server = Server::start(&["--drain", "1h"]);
-    // No write comes to an end any more.
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[]}}"#);
+    let push = |more: &str| {
+        let mut client = server.connect();
+        let head = format!("PUT /v2/a/manifests/t HTTP/1.1\r\nHost: h\r\nContent-Type: {media_type}\r\n{more}");
+        write!(client, "{head}Content-Length: {}\r\n\r\n{index}", index.len()).unwrap();
+        client
+    };
+    let mut answer = String::new();
+    push("Connection: close\r\n").read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    // Nothing is written over any more: the same push does not come to its end.
     let locks = server.dir.path().join("registry-data/.locks");
     let lock = |shard: u8| {
         let file = fs::File::create(locks.join(format!("{shard:02x}"))).unwrap();
@@ -634,11 +645,7 @@ fn a_second_signal_ends_at_once_also_when_only_what_a_client_left_behind_still_r
         file
     };
     let _locked: Vec<fs::File> = (0..=u8::MAX).map(lock).collect();
-    let mut client = server.connect();
-    let media_type = "application/vnd.oci.image.index.v1+json";
-    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{media_type}","manifests":[]}}"#);
-    let head = format!("PUT /v2/a/manifests/t HTTP/1.1\r\nHost: h\r\nContent-Type: {media_type}");
-    write!(client, "{head}\r\nContent-Length: {}\r\n\r\n{index}", index.len()).unwrap();
+    let client = push("");
     // Nothing tells when it came to the lock; but what comes later was answered.
     for _ in 0..20 {
         assert!(ask(server.connect()).starts_with("HTTP/1.1 "));
