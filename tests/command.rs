@@ -92,6 +92,18 @@ impl Server {
         }
     }
 
+    /// The line of the next request with this method.
+    fn logged(&mut self, method: &str) -> serde_json::Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "the log ended without a {method}");
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if line["method"] == method {
+                return line;
+            }
+        }
+    }
+
     fn exit_code(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap()
     }
@@ -655,6 +667,18 @@ fn a_second_signal_ends_at_once_also_when_only_what_a_client_left_behind_still_r
     server.wait_for("draining");
     server.signal(Signal::INT);
     assert_eq!(server.exit_code(), 1);
+}
+
+#[test]
+fn the_log_names_the_client_behind_a_proxy_that_is_trusted() {
+    for (proxies, client) in [("127.0.0.1", "203.0.113.7"), ("none", "127.0.0.1")] {
+        let mut server = Server::start(&["--trusted-proxies", proxies]);
+        let mut connection = server.connect();
+        let remote = connection.local_addr().unwrap().to_string();
+        connection.write_all(b"GET /v2/ HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n").unwrap();
+        let line = server.logged("GET");
+        assert_eq!((&line["client"], &line["remote"]), (&client.into(), &remote.into()), "{line}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     task::{Context, Poll},
 };
@@ -47,6 +47,9 @@ pub(super) fn random() -> Uuid {
     uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
+/// In the log: the connection was gone before there was an answer. The number is nginx's.
+const UNANSWERED: u16 = 499;
+
 /// The line of one request: written when this is dropped.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -54,18 +57,21 @@ pub(super) struct Line {
     method: Method,
     path: String,
     remote: Option<SocketAddr>,
+    client: Option<IpAddr>,
     started: Instant,
     status: Option<StatusCode>,
     sent: u64,
 }
 
 impl Line {
-    pub(super) fn new(id: RequestId, head: &request::Parts) -> Self {
+    /// `client`: for whom the peer asks.
+    pub(super) fn new(id: RequestId, head: &request::Parts, client: Option<IpAddr>) -> Self {
         Self {
             id,
             method: head.method.clone(),
             path: head.uri.path().to_owned(),
             remote: head.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0),
+            client,
             started: Instant::now(),
             status: None,
             sent: 0,
@@ -85,11 +91,11 @@ impl Drop for Line {
             request = %self.id,
             method = %self.method,
             path = self.path,
-            // Without one the client went away before there was an answer.
-            status = self.status.map(|status| status.as_u16()),
+            status = self.status.map_or(UNANSWERED, |status| status.as_u16()),
             bytes = self.sent,
             milliseconds = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             remote = self.remote.map(tracing::field::display),
+            client = self.client.map(tracing::field::display),
             "request"
         );
     }
@@ -167,10 +173,11 @@ mod tests {
         let request = Request::get("/v2/a?secret=x").extension(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 4242))));
         let (head, ()) = request.body(()).unwrap().into_parts();
         let (id, gone) = (RequestId::fresh(), RequestId::fresh());
-        let response = Line::new(id, &head).follow(Response::new(Body::from("hello")));
+        let client = Some(IpAddr::from([198, 51, 100, 1]));
+        let response = Line::new(id, &head, client).follow(Response::new(Body::from("hello")));
         assert_eq!(log.lines(), [Value::Null; 0]);
         response.into_body().collect().await.unwrap();
-        drop(Line::new(gone, &head));
+        drop(Line::new(gone, &head, None));
 
         let lines = log.lines();
         assert_eq!(lines.len(), 2);
@@ -181,11 +188,12 @@ mod tests {
             ("status", 200.into()),
             ("bytes", 5.into()),
             ("remote", "192.0.2.1:4242".into()),
+            ("client", "198.51.100.1".into()),
         ] {
             assert_eq!(lines[0][field], value, "{field}");
         }
         assert!(lines[0]["milliseconds"].is_u64());
         // The client of the other did not wait for its answer.
-        assert_eq!((&lines[1]["request"], &lines[1]["status"]), (&Value::from(gone.to_string()), &Value::Null));
+        assert_eq!((&lines[1]["request"], &lines[1]["status"]), (&Value::from(gone.to_string()), &Value::from(499)));
     }
 }

@@ -100,11 +100,11 @@ struct Call {
 async fn serve(State(service): State<Service>, request: Request) -> Response {
     let id = RequestId::fresh();
     let (head, body) = request.into_parts();
-    let line = Line::new(id, &head);
-    let body = Incoming::new(body, &head.headers);
-    let route = Route::parse(head.uri.path());
     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.ip());
     let client = peer.and_then(|peer| networks::client(peer, &head.headers, &service.settings.proxies));
+    let line = Line::new(id, &head, client);
+    let body = Incoming::new(body, &head.headers);
+    let route = Route::parse(head.uri.path());
 
     let answering = async {
         let Some(registry) = service.opening.registry().cloned() else {
