@@ -3,7 +3,8 @@
 #
 # Starts the server, that many registries on one bucket and, in front of more than one, a balancer that sends each request
 # to the next replica. Runs the official conformance suite through it and, through a balancer, real clients without and
-# with redirects to the store, or else asks the doctor, then checks the store. Everything listens on loopback and is ended by its own pid.
+# with redirects to the store, or else asks the doctor, then checks the store and mends a damage. Everything
+# listens on loopback and is ended by its own pid.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/lib.sh
@@ -28,6 +29,7 @@ main() {
   }
   if ((REPLICAS == 1)); then doctor_knows_it; else clients_pull_here_and_there; fi
   "$REGISTRY" check "${store[@]}"
+  damage_is_found_and_mended
   echo "$SERVER, replicas: $REPLICAS: $EXPECTED Pass, 0 of anything else"
 }
 
@@ -76,6 +78,35 @@ doctor_knows_it() {
     <(printf '%s\n' "${!differs}" 'adapted abandoned uploads no rule') || die "the doctor of $SERVER is wrong"
   [[ $(tail -n 1 "$scratch/report") == 'This store is safe for any number of replicas.' ]] || die 'it should be safe'
   "$REGISTRY" doctor "${store[@]}" --install-lifecycle | tr -s ' ' | grep -x "${!rule}" || die 'it did not say so of the rule'
+}
+
+# A blob whose bytes are others in the store: put into quarantine, and whole again with the next push.
+damage_is_found_and_mended() {
+  local digest key url
+  head -c 65536 /dev/urandom >"$scratch/blob"
+  head -c 65536 /dev/zero >"$scratch/damaged"
+  digest=sha256:$(sha256sum <"$scratch/blob" | cut -d ' ' -f 1)
+  url=http://$address/v2/damaged/blobs
+  curl -fsS --data-binary "@$scratch/blob" "$url/uploads/?digest=$digest"
+  key=$({ "$REGISTRY" explain "$digest" "${store[@]}" || true; } | sed -n "s/^blob $digest of .* at //p")
+  curl -fsS --aws-sigv4 aws:amz:us-east-1:s3 --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
+    -T "$scratch/damaged" "$endpoint/registry/images/$key"
+  check_says 1 "${digest#*:}/_ "
+  check_says 1 "-> .*${digest#*:}" --repair
+  [[ $(curl -sS -o "$scratch/none" -w '%{http_code}' "$url/$digest") == 404 ]] || die 'a damaged blob was served'
+  curl -fsS --data-binary "@$scratch/blob" "$url/uploads/?digest=$digest"
+  curl -fsS "$url/$digest" | cmp - "$scratch/blob"
+  check_says 0 '^ *0 findings'
+}
+
+# check_says CODE PATTERN [OPTION…]: of all bytes.
+check_says() {
+  local code=0
+  "$REGISTRY" check --deep "${store[@]}" "${@:3}" >"$scratch/said" || code=$?
+  if ((code != $1)) || ! grep -q -e "$2" "$scratch/said"; then
+    cat "$scratch/said" >&2
+    die "a check exited with $code and did not say $2"
+  fi
 }
 
 start_minio() {
