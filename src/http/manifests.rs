@@ -6,10 +6,11 @@ use axum::{
     response::Response,
 };
 
-use super::{CONTENT_DIGEST, Call, blobs::FOREVER, conditional, empty, error::Failure};
+use super::{CONTENT_DIGEST, Call, blobs::FOREVER, body, conditional, empty, error::Failure};
 use crate::{
     oci::{Code, MAX_MANIFEST, Reference, ReferenceError, Repository, Tag},
     registry::{Error, ManifestHead, Push, SMALL_MANIFEST},
+    store,
 };
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -46,12 +47,15 @@ pub(super) async fn head(call: Call, repository: Repository, reference: Referenc
 }
 
 pub(super) async fn get(call: Call, repository: Repository, reference: Reference) -> Result<Response, Failure> {
-    let (source, (manifest, bytes)) = match call.registry.manifest(&repository, &reference).await {
-        Ok(found) => (Source::Store, found),
-        Err(error) => (Source::Memory, call.registry.remembered_manifest(&repository, &reference, error)?),
+    let (source, manifest, bytes) = match call.registry.open_manifest(&repository, &reference).await {
+        Ok((manifest, bytes)) => (Source::Store, manifest, bytes),
+        Err(error) => {
+            let (manifest, bytes) = call.registry.remembered_manifest(&repository, &reference, error)?;
+            (Source::Memory, manifest, store::Body::Bytes(bytes))
+        }
     };
     let modified = !conditional::not_modified(&call.headers, &manifest.digest);
-    let body = if modified { bytes.into() } else { Body::empty() };
+    let body = if modified { body::exactly(manifest.size, bytes.into_stream()) } else { Body::empty() };
     Ok(describe(&reference, source, &manifest, modified).body(body)?)
 }
 

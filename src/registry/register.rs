@@ -255,6 +255,15 @@ impl<T: Value> State<T> {
     }
 }
 
+impl<T> State<T> {
+    pub(crate) fn into_present(self) -> Option<T> {
+        match self {
+            Self::Live(value) | Self::Condemned(value) => Some(value),
+            Self::Absent | Self::Gone { .. } | Self::Quarantined(_) => None,
+        }
+    }
+}
+
 impl<T> Written<T> {
     pub(crate) fn is_done(&self) -> bool {
         matches!(self, Self::Done(_))
@@ -276,10 +285,7 @@ impl<T> Seen<T> {
     }
 
     fn into_present(self) -> Option<T> {
-        match self.state {
-            State::Live(value) | State::Condemned(value) => Some(value),
-            State::Absent | State::Gone { .. } | State::Quarantined(_) => None,
-        }
+        self.state.into_present()
     }
 
     pub(crate) fn live(&self) -> Option<&T> {

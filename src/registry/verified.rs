@@ -29,8 +29,7 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 const LATELY: Duration = Duration::from_hours(1);
 
 impl Verified {
-    /// The whole bytes at a key. If they are not those of the digest they end with an error in the place of the last of
-    /// them, so that nobody takes them for whole.
+    /// The whole bytes at a key, [`compared`] unless they were lately.
     pub(crate) fn compare(
         &self,
         bytes: BoxStream<'static, Result<Bytes>>,
@@ -41,23 +40,8 @@ impl Verified {
         if self.is_known(data) {
             return bytes;
         }
-        let (this, data, digest) = (self.clone(), data.clone(), *digest);
-        let (mut left, mut hasher) = (size, Hasher::new(digest.algorithm()));
-        let compare = move |piece: Result<Bytes>| {
-            let piece = piece?;
-            hasher.update(&piece);
-            left = left.saturating_sub(piece.len() as u64);
-            if left == 0 {
-                let actual = hasher.digest();
-                if actual != digest {
-                    tracing::error!(%data, %digest, %actual, "a blob is damaged: it is not sent to its end");
-                    return Err(Error::new(ErrorKind::Corrupt, format!("{data}: not the bytes of {digest}")));
-                }
-                this.remember(data.clone());
-            }
-            Ok(piece)
-        };
-        bytes.map(compare).boxed()
+        let (this, known) = (self.clone(), data.clone());
+        compared(bytes, data.clone(), size, *digest, move || this.remember(known.clone()))
     }
 
     fn is_known(&self, data: &Key) -> bool {
@@ -68,6 +52,33 @@ impl Verified {
     fn remember(&self, data: Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).put(data, Instant::now());
     }
+}
+
+/// The whole bytes of a digest, kept at a key. If they are not those of the digest they end with an error in the place of
+/// the last of them, so that nobody takes them for whole.
+pub(crate) fn compared(
+    bytes: BoxStream<'static, Result<Bytes>>,
+    at: Key,
+    size: u64,
+    digest: Digest,
+    found_right: impl Fn() + Send + 'static,
+) -> BoxStream<'static, Result<Bytes>> {
+    let (mut left, mut hasher) = (size, Hasher::new(digest.algorithm()));
+    let compare = move |piece: Result<Bytes>| {
+        let piece = piece?;
+        hasher.update(&piece);
+        left = left.saturating_sub(piece.len() as u64);
+        if left == 0 {
+            let actual = hasher.digest();
+            if actual != digest {
+                tracing::error!(key = %at, %digest, %actual, "what is stored is damaged: it is not sent to its end");
+                return Err(Error::new(ErrorKind::Corrupt, format!("{at}: not the bytes of {digest}")));
+            }
+            found_right();
+        }
+        Ok(piece)
+    };
+    bytes.map(compare).boxed()
 }
 
 impl Default for Verified {

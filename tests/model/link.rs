@@ -274,7 +274,11 @@ impl Around for Told {
         if key.starts_with("history/") {
             return work.await;
         }
-        let step = (verb.name(), kind_of(key));
+        let step = match (verb, kind_of(key)) {
+            // Opened, for it may be large; to the model a register is read.
+            (Verb::Open, "manifest") => ("read", "manifest"),
+            (verb, kind) => (verb.name(), kind),
+        };
         self.calls.lock().unwrap().push((Instant::now(), step));
         tokio::time::sleep(Duration::from_secs(1)).await;
         let meddle = self.meddler.lock().unwrap().at(step);
