@@ -326,8 +326,8 @@ impl Store for S3Store {
             |part: &Part| CompletedPart::builder().part_number(part_number(part.number)).e_tag(&part.tag).build();
         let whole = CompletedMultipartUpload::builder().set_parts(Some(parts.iter().map(part).collect())).build();
         let request = self.client.complete_multipart_upload().bucket(&self.settings.bucket);
-        let request = request.key(self.name(&upload.key)).upload_id(&upload.id).multipart_upload(whole);
-        let request = request.set_if_none_match(self.settings.conditional_complete.then(|| "*".to_owned()));
+        let request =
+            request.key(self.name(&upload.key)).upload_id(&upload.id).multipart_upload(whole).if_none_match("*");
         let request = request.customize().config_override(patience::completing(&self.settings));
         let error = match request.send().await {
             Ok(answer) if answer.e_tag.is_some() => return Ok(()),

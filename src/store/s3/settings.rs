@@ -38,8 +38,6 @@ pub struct S3Settings {
     pub silence: Duration,
     /// The store honours `If-Match` on DELETE. MinIO ignores it: to be found out, not assumed.
     pub conditional_delete: bool,
-    /// The store honours `If-None-Match` when a multipart upload is completed.
-    pub conditional_complete: bool,
     pub list_order: ListOrder,
 }
 
@@ -63,7 +61,6 @@ impl S3Settings {
             answer_timeout: Duration::from_secs(5),
             silence: Duration::from_secs(20),
             conditional_delete: false,
-            conditional_complete: true,
             list_order: ListOrder::Bytes,
         }
     }
