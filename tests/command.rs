@@ -687,7 +687,8 @@ fn a_client_that_never_ends_its_header_is_cut() {
     let mut client = server.connect();
     client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n").unwrap();
     let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
+    // What it was sent last may have come when it had closed already.
+    let _ = client.read_to_string(&mut answer);
     assert_eq!(answer, "");
 }
 
