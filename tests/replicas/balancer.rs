@@ -12,7 +12,7 @@ use std::{
 
 pub(crate) struct Balancer {
     pub(crate) address: SocketAddr,
-    servers: Arc<Mutex<Vec<SocketAddr>>>,
+    servers: Arc<Mutex<Vec<Option<SocketAddr>>>>,
 }
 
 impl Balancer {
@@ -20,7 +20,7 @@ impl Balancer {
     pub(crate) fn start(servers: Vec<SocketAddr>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let servers = Arc::new(Mutex::new(servers));
+        let servers = Arc::new(Mutex::new(servers.into_iter().map(Some).collect()));
         let all = Arc::clone(&servers);
         let turn = Arc::new(AtomicUsize::new(0));
         thread::spawn(move || {
@@ -32,13 +32,14 @@ impl Balancer {
         Self { address, servers }
     }
 
-    pub(crate) fn replace(&self, number: usize, server: SocketAddr) {
+    /// `None`: it is dead, and its port may soon be that of a replica of another test.
+    pub(crate) fn replace(&self, number: usize, server: Option<SocketAddr>) {
         self.servers.lock().unwrap()[number] = server;
     }
 }
 
-fn serve(client: TcpStream, servers: &Mutex<Vec<SocketAddr>>, turn: &AtomicUsize) {
-    let all = servers.lock().unwrap().clone();
+fn serve(client: TcpStream, servers: &Mutex<Vec<Option<SocketAddr>>>, turn: &AtomicUsize) {
+    let all: Vec<_> = servers.lock().unwrap().iter().copied().flatten().collect();
     let mut tries = all.iter().map(|_| all[turn.fetch_add(1, Ordering::Relaxed) % all.len()]);
     let Some(server) = tries.find_map(|server| TcpStream::connect(server).ok()) else { return };
     let (from, to) = (client.try_clone(), server.try_clone());

@@ -74,12 +74,13 @@ impl Fleet {
 
     pub(crate) fn kill(&mut self, number: usize) {
         self.replicas[number].kill();
+        self.balancer.replace(number, None);
     }
 
     /// Returns once it listens.
     pub(crate) fn start_again(&mut self, number: usize) {
         self.replicas[number] = Replica::start(self.store, self.setup, number);
-        self.balancer.replace(number, self.replicas[number].address);
+        self.balancer.replace(number, Some(self.replicas[number].address));
     }
 
     /// Returns once all replicas are ready.
