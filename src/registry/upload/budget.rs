@@ -7,6 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::buffers::Buffers;
 
+/// The most that may lie in temporary files, of all slow clients together. The deployments in `deploy` have room for 1 GiB.
+const FILES: u32 = 768 << 20;
+
 /// A byte budget with back-pressure: who gets none waits, and so does the client behind it.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
@@ -15,6 +18,7 @@ pub(crate) struct Budget {
     /// How many wait.
     waiting: Arc<watch::Sender<usize>>,
     buffers: Buffers,
+    files: Arc<Semaphore>,
 }
 
 /// Bytes granted; given back when dropped.
@@ -32,7 +36,8 @@ impl Budget {
             .unwrap_or(u32::MAX)
             .clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
         let bytes = Arc::new(Semaphore::new(total as usize));
-        Self { bytes, total, waiting: Arc::new(watch::Sender::new(0)), buffers: Buffers::default() }
+        let files = Arc::new(Semaphore::new(FILES as usize));
+        Self { bytes, total, waiting: Arc::new(watch::Sender::new(0)), buffers: Buffers::default(), files }
     }
 
     /// What is granted may be held in these.
@@ -56,6 +61,12 @@ impl Budget {
         // Never closed: an error cannot happen, and if it did the bound is what would be lost, not the upload.
         let permit = Arc::clone(&self.bytes).acquire_many_owned(self.portion(bytes)).await.ok();
         Grant { bytes, budget: self.clone(), permit }
+    }
+
+    /// Room for this many bytes in a file, if there is some.
+    pub(crate) fn try_file(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(FILES);
+        Arc::clone(&self.files).try_acquire_many_owned(bytes).ok()
     }
 
     fn portion(&self, bytes: u64) -> u32 {

@@ -116,7 +116,11 @@ impl Held {
     /// Has what is held go to a file, and gives its memory back. `false`: that cannot be.
     pub(super) async fn let_go(&mut self, budget: &Budget) -> bool {
         let bytes = self.in_memory(budget);
-        match Spool::of(bytes.clone()).await {
+        let spooled = match budget.try_file(self.part) {
+            Some(room) => Spool::of(bytes.clone(), room).await,
+            None => Err(io::ErrorKind::QuotaExceeded.into()),
+        };
+        match spooled {
             Ok(spool) => {
                 self.spool = Some(spool);
                 drop(bytes);
@@ -209,6 +213,18 @@ mod tests {
             held.extend(Bytes::from_static(b"and more"), &budget).await.unwrap();
             assert_eq!((held.len(), held.take_to_keep(&budget).await.unwrap()), (14, Bytes::from("found and more")));
         }
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_room_for_in_files_stays_in_memory() {
+        let budget = Budget::new(20);
+        let others = budget.try_file(usize::MAX).unwrap();
+        let mut held = Held::new(BYTES, 20, true);
+        assert!(!held.let_go(&budget).await);
+        assert_eq!((held.is_spooled(), held.may_let_go()), (false, false));
+        assert_eq!(held.take(&budget).await.unwrap(), BYTES);
+        drop(others);
+        assert!(Held::new(BYTES, 20, true).let_go(&budget).await);
     }
 
     #[tokio::test]

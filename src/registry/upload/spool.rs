@@ -6,24 +6,26 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::task::spawn_blocking;
+use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking};
 
 /// Bytes in a temporary file that has no name, so that nothing of it is left when this process ends.
 #[derive(Debug)]
 pub(super) struct Spool {
     file: File,
     length: usize,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Spool {
-    pub(super) async fn of(bytes: Bytes) -> io::Result<Self> {
+    /// `room`: for all that it is to hold.
+    pub(super) async fn of(bytes: Bytes, room: OwnedSemaphorePermit) -> io::Result<Self> {
         let length = bytes.len();
         let file = spawn_blocking(move || {
             let mut file = tempfile::tempfile()?;
             file.write_all(&bytes)?;
             Ok::<_, io::Error>(file)
         });
-        Ok(Self { file: file.await??, length })
+        Ok(Self { file: file.await??, length, _room: room })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -66,10 +68,12 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::upload::Budget;
 
     #[tokio::test]
     async fn what_is_written_is_read_in_one_piece() {
-        let mut spool = Spool::of(Bytes::from_static(b"one ")).await.unwrap();
+        let room = Budget::new(1).try_file(13).unwrap();
+        let mut spool = Spool::of(Bytes::from_static(b"one "), room).await.unwrap();
         spool.append(Bytes::from_static(b"two ")).await.unwrap();
         spool.append(Bytes::from_static(b"three")).await.unwrap();
         assert_eq!(spool.len(), 13);
