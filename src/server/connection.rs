@@ -47,8 +47,8 @@ const BUFFER: usize = 32 * 1024;
 /// How many requests a peer may have at one time on a connection of HTTP/2, and how much it may send ahead of what is
 /// taken of each. The connection has room for all of them: requests that wait for memory, and are left unread meanwhile,
 /// must not hold up those that have it and that they wait for.
-const STREAMS: u32 = 32;
-const WINDOW: u32 = 128 * 1024;
+const STREAMS: u32 = 16;
+const WINDOW: u32 = 64 * 1024;
 
 /// Serves a connection until it ends, stalls, or was told to drain and has.
 pub(super) async fn serve<I>(io: I, peer: SocketAddr, router: Router, idle: Duration, drain: CancellationToken)
