@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
+use hyper::StatusCode;
 
 use crate::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
@@ -184,11 +185,23 @@ async fn a_store_that_ignores_conditions_is_refused_unless_a_single_writer_is_ta
 }
 
 #[tokio::test]
+async fn an_object_that_the_store_refuses_keeps_no_other_from_being_served() {
+    let server = Server::start(Quirks::S3).await;
+    let store = server.unknown_store().await.reliable(SCRATCH_KEYS, false).await.unwrap();
+    let (client, _) = client_of(store).await;
+    server.fail(Operation::Get, &Fault::Refused(StatusCode::FORBIDDEN, ""), 20);
+    for _ in 0..20 {
+        assert_eq!(client.registry.ready().await, Err(ErrorKind::Refused));
+    }
+    client.live().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_store_that_was_away_serves_again_by_itself() {
     let server = Server::start(Quirks::S3).await;
     let store = server.unknown_store().await.reliable(SCRATCH_KEYS, false).await.unwrap();
     let (client, _) = client_of(store).await;
-    server.fail(Operation::Get, &Fault::Refused(hyper::StatusCode::INTERNAL_SERVER_ERROR, ""), 4 * 5);
+    server.fail(Operation::Get, &Fault::Refused(StatusCode::INTERNAL_SERVER_ERROR, ""), 4 * 5);
     for _ in 0..5 {
         assert_eq!(client.registry.ready().await, Err(ErrorKind::Unavailable));
     }

@@ -127,7 +127,7 @@ impl From<Error> for Failure {
                 let errors = Errors::Logged { code: Code::Denied, message: "the store has no room left", cause };
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, errors)
             }
-            Error::Store(error) => {
+            Error::Store(error) | Error::Refused(error) => {
                 let message = "the store is unavailable; try again";
                 Self::put_off(StatusCode::SERVICE_UNAVAILABLE, message, &error)
             }
@@ -230,6 +230,7 @@ mod tests {
         for (error, status, code, again) in [
             (Error::Busy, 503, "TOOMANYREQUESTS", true),
             (Error::Store(store::Error::new(ErrorKind::Unavailable, "secret")), 503, "TOOMANYREQUESTS", true),
+            (Error::Refused(store::Error::new(ErrorKind::Refused, "secret")), 503, "TOOMANYREQUESTS", true),
             (Error::Throttled(store::Error::new(ErrorKind::Throttled, "secret")), 429, "TOOMANYREQUESTS", true),
             (Error::Full(store::Error::new(ErrorKind::Full, "secret")), 507, "DENIED", false),
             (Error::Corrupt(damaged()), 500, "UNKNOWN", false),

@@ -47,7 +47,7 @@ fn head(boundary: &str, (start, length): (u64, u64), size: u64) -> String {
 /// The answer has begun: all that can still be said is that it breaks off.
 fn broken(error: Error) -> store::Error {
     match error {
-        Error::Store(error) | Error::Throttled(error) | Error::Corrupt(error) => error,
+        Error::Store(error) | Error::Refused(error) | Error::Throttled(error) | Error::Corrupt(error) => error,
         error => store::Error::new(store::ErrorKind::Corrupt, error.to_string()),
     }
 }

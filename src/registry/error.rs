@@ -52,6 +52,9 @@ pub enum Error {
     /// The store cannot be reached or does not answer. The request may or may not have taken effect.
     #[error("the store is unavailable")]
     Store(#[source] store::Error),
+    /// The store answers, but does not do this. The request may or may not have taken effect.
+    #[error("the store refuses this")]
+    Refused(#[source] store::Error),
     /// The store answers, but not at this rate. The request may or may not have taken effect.
     #[error("the store is asked too much")]
     Throttled(#[source] store::Error),
@@ -63,7 +66,7 @@ pub enum Error {
 impl Error {
     /// It is the store that could not do it now; trying again may help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Throttled(_))
+        matches!(self, Self::Store(_) | Self::Refused(_) | Self::Throttled(_))
     }
 }
 
@@ -73,6 +76,7 @@ impl From<store::Error> for Error {
             // Of what the registry asks for by name, only an upload can be unknown.
             store::ErrorKind::NotFound => Self::UploadUnknown,
             store::ErrorKind::Unavailable => Self::Store(error),
+            store::ErrorKind::Refused => Self::Refused(error),
             store::ErrorKind::Throttled => Self::Throttled(error),
             store::ErrorKind::Full => Self::Full(error),
             store::ErrorKind::Corrupt => Self::Corrupt(error),

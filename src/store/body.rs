@@ -13,7 +13,7 @@ use rustix::{
 };
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Body, Error, ErrorKind, FileSpan, Result};
+use super::{Body, Error, ErrorKind, FileSpan, Result, fs::failed};
 
 /// How much is read from a file at once: measured fastest, from the page cache and over HTTP.
 const CHUNK: usize = 256 * 1024;
@@ -120,7 +120,7 @@ fn read_chunk(run: &mut FileSpan) -> Result<Bytes> {
     let wanted = usize::try_from(run.span.length).unwrap_or(chunk).min(chunk);
     let mut buffer = Vec::with_capacity(wanted);
     let read = retry_on_intr(|| pread(&run.file, spare_capacity(&mut buffer), run.span.start))
-        .map_err(|error| Error::new(ErrorKind::Unavailable, "reading a file").with_source(error))?;
+        .map_err(|error| failed(|| "reading a file".to_owned())(error.into()))?;
     if read == 0 {
         let context = format!("a file ends at {}, {} bytes early", run.span.start, run.span.length);
         return Err(Error::new(ErrorKind::Corrupt, context));

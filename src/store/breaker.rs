@@ -30,7 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 ///
 /// * After a pause one call is let through, after a longer one the next, whatever became of the first. Whichever call is
 ///   answered closes it.
-/// * Everything but `Unavailable` is an answer: what was lost or is absent, damaged or full, and also throttling.
+/// * Everything but `Unavailable` is an answer: what was lost or is absent, damaged, refused or full, and also
+///   throttling.
 /// * [`Store::sync_parts`], [`Store::presign`] and [`Store::limits`] ask nobody, and pass.
 #[derive(Debug)]
 pub struct Breaker {
@@ -273,9 +274,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn throttling_damage_and_losses_are_answers() {
+    async fn throttling_damage_refusals_and_losses_are_answers() {
+        use ErrorKind::{Corrupt, Full, NotFound, Refused, Throttled};
         let bench = Bench::new(true);
-        for kind in [ErrorKind::Throttled, ErrorKind::Corrupt, ErrorKind::NotFound, ErrorKind::Full] {
+        for kind in [Throttled, Corrupt, Refused, NotFound, Full] {
             for _ in 0..UNANSWERED * 2 {
                 let answered = async { Err::<(), _>(Error::new(kind, "")) };
                 assert_eq!(bench.breaker.call(answered).await.unwrap_err().kind, kind);

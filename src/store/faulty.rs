@@ -48,6 +48,8 @@ pub enum Fault {
     NotApplied,
     /// It is not applied, and answers [`ErrorKind::Throttled`].
     Throttled,
+    /// It is not applied, and answers [`ErrorKind::Refused`].
+    Refused,
     /// It is applied, and answers [`ErrorKind::Unavailable`].
     ReplyLost,
     /// It answers [`ErrorKind::Unavailable`], and a write is applied when `after` further calls have been.
@@ -130,7 +132,7 @@ impl Faulty {
         self.halt(fault).await;
         let reply = match fault {
             Fault::None | Fault::RepeatedLate { .. } | Fault::Halted => request.await,
-            Fault::NotApplied | Fault::Throttled | Fault::ReplyLost | Fault::AppliedLate { .. } => {
+            Fault::NotApplied | Fault::Throttled | Fault::Refused | Fault::ReplyLost | Fault::AppliedLate { .. } => {
                 Err(failed(&call, fault))
             }
         };
@@ -148,7 +150,7 @@ impl Faulty {
         let request = || request(Arc::clone(&self.store));
         let reply = match fault {
             Fault::None | Fault::Halted => request().await,
-            Fault::NotApplied | Fault::Throttled => Err(failed(&call, fault)),
+            Fault::NotApplied | Fault::Throttled | Fault::Refused => Err(failed(&call, fault)),
             Fault::ReplyLost => request().await.and(Err(failed(&call, fault))),
             Fault::AppliedLate { after } => {
                 self.send_late(&call, after, request());
@@ -181,7 +183,11 @@ impl Faulty {
 
 fn failed(call: &Call, fault: Fault) -> Error {
     let Call { index, verb, key } = call;
-    let kind = if fault == Fault::Throttled { ErrorKind::Throttled } else { ErrorKind::Unavailable };
+    let kind = match fault {
+        Fault::Throttled => ErrorKind::Throttled,
+        Fault::Refused => ErrorKind::Refused,
+        _ => ErrorKind::Unavailable,
+    };
     Error::new(kind, format!("{fault:?} as planned: call {index}, {verb:?} {key}"))
 }
 

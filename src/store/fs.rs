@@ -32,6 +32,7 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use self::folder::Root;
 use super::{
@@ -84,15 +85,34 @@ impl FsStore {
 }
 
 /// To the kinds that callers act on. Inside the driver `InvalidData` says that a file is not what was written.
-fn failed(context: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> Error {
+pub(super) fn failed(context: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> Error {
     |error| {
         let kind = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::Full,
             io::ErrorKind::InvalidData => ErrorKind::Corrupt,
+            _ if is_of_one_path(&error) => ErrorKind::Refused,
             _ => ErrorKind::Unavailable,
         };
         Error::new(kind, context()).with_source(error)
     }
+}
+
+/// A bad sector, the wrong owner, damage that the file system noticed, or something in the place of a file.
+fn is_of_one_path(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::IO
+                | Errno::BADMSG
+                | Errno::UCLEAN
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::ISDIR
+                | Errno::NOTDIR
+                | Errno::LOOP
+                | Errno::NAMETOOLONG
+        )
+    )
 }
 
 /// What multipart verbs add: a file that is missing is an upload that is not there.

@@ -292,6 +292,9 @@ pub enum ErrorKind {
     NotFound,
     /// The store could not do it now; trying again may help.
     Unavailable,
+    /// The store answered, and does not do this: a bad sector, a file of somebody else, a key that was taken away. All
+    /// others may be well, and this one when an operator has seen to it.
+    Refused,
     /// The store could do it, but not at this rate; trying again later will help.
     Throttled,
     /// There is no room left.
@@ -304,9 +307,14 @@ impl ErrorKind {
     /// Trying again may help.
     pub fn is_transient(self) -> bool {
         match self {
-            Self::Unavailable | Self::Throttled => true,
+            Self::Unavailable | Self::Refused | Self::Throttled => true,
             Self::NotFound | Self::Full | Self::Corrupt => false,
         }
+    }
+
+    /// It is a matter of this object alone: others may be well.
+    pub fn is_of_one(self) -> bool {
+        matches!(self, Self::Refused | Self::Corrupt)
     }
 }
 
@@ -315,6 +323,7 @@ impl fmt::Display for ErrorKind {
         f.write_str(match self {
             Self::NotFound => "not found",
             Self::Unavailable => "store unavailable",
+            Self::Refused => "store refuses",
             Self::Throttled => "store throttled",
             Self::Full => "store full",
             Self::Corrupt => "store corrupt",

@@ -310,9 +310,11 @@ async fn everything(server: &Server, session: &str) -> Vec<Reply> {
 // GEN-16, STATE-7
 #[tokio::test]
 async fn a_store_that_is_down_is_to_be_tried_again_and_nothing_of_it_is_told() {
-    for (fault, status, why) in
-        [(Fault::NotApplied, 503, "store unavailable\n"), (Fault::Throttled, 429, "store throttled\n")]
-    {
+    for (fault, status, why) in [
+        (Fault::NotApplied, 503, "store unavailable\n"),
+        (Fault::Refused, 503, "store refuses\n"),
+        (Fault::Throttled, 429, "store throttled\n"),
+    ] {
         let (server, down) = failing(move || fault).await;
         server.push_image("a", "v1", "layer").await;
         let session = server.start_upload("a").await;
@@ -336,37 +338,39 @@ async fn a_store_that_is_down_is_to_be_tried_again_and_nothing_of_it_is_told() {
 // STATE-7
 #[tokio::test]
 async fn a_manifest_that_was_read_is_served_by_its_digest_while_the_store_is_down_and_no_longer() {
-    let (server, down) = failing(|| Fault::NotApplied).await;
-    let read = server.push_image("a", "v1", "layer").await;
-    let never_read = server.push_image("a", "v2", "another").await;
-    let url = |image| format!("/v2/a/manifests/{}", digest(image));
-    let before = server.get(&url(&read)).await;
-    before.lacks("cache-status");
-    let replica = server.replica().await;
-    down.store(true, Ordering::Relaxed);
+    for fault in [Fault::NotApplied, Fault::Refused] {
+        let (server, down) = failing(move || fault).await;
+        let read = server.push_image("a", "v1", "layer").await;
+        let never_read = server.push_image("a", "v2", "another").await;
+        let url = |image| format!("/v2/a/manifests/{}", digest(image));
+        let before = server.get(&url(&read)).await;
+        before.lacks("cache-status");
+        let replica = server.replica().await;
+        down.store(true, Ordering::Relaxed);
 
-    let reply = server.get(&url(&read)).await;
-    let from_memory = "marina-distribution; hit; detail=store-unavailable";
-    reply.is(200).has("content-type", OCI_MANIFEST).has("cache-status", from_memory);
-    assert_eq!(reply.body, before.body);
-    let head = server.head(&url(&read)).await;
-    head.is(200).has("content-length", &before.body.len().to_string()).has("cache-status", from_memory);
-    server.get("/v2/a/manifests/v1").await.is(503);
-    server.head("/v2/a/manifests/v1").await.is(503);
-    server.get(&url(&never_read)).await.is(503);
-    server.get(&url(&read).replace("/a/", "/b/")).await.is(503);
-    replica.get(&url(&read)).await.is(503);
+        let reply = server.get(&url(&read)).await;
+        let from_memory = "marina-distribution; hit; detail=store-unavailable";
+        reply.is(200).has("content-type", OCI_MANIFEST).has("cache-status", from_memory);
+        assert_eq!(reply.body, before.body);
+        let head = server.head(&url(&read)).await;
+        head.is(200).has("content-length", &before.body.len().to_string()).has("cache-status", from_memory);
+        server.get("/v2/a/manifests/v1").await.is(503);
+        server.head("/v2/a/manifests/v1").await.is(503);
+        server.get(&url(&never_read)).await.is(503);
+        server.get(&url(&read).replace("/a/", "/b/")).await.is(503);
+        replica.get(&url(&read)).await.is(503);
 
-    down.store(false, Ordering::Relaxed);
-    replica.delete(&url(&read)).await.is(202);
-    down.store(true, Ordering::Relaxed);
-    // It cannot know, and says that it does not.
-    server.get(&url(&read)).await.is(200).has("cache-status", from_memory);
+        down.store(false, Ordering::Relaxed);
+        replica.delete(&url(&read)).await.is(202);
+        down.store(true, Ordering::Relaxed);
+        // It cannot know, and says that it does not.
+        server.get(&url(&read)).await.is(200).has("cache-status", from_memory);
 
-    down.store(false, Ordering::Relaxed);
-    server.get(&url(&read)).await.is(404);
-    down.store(true, Ordering::Relaxed);
-    server.get(&url(&read)).await.is(503);
+        down.store(false, Ordering::Relaxed);
+        server.get(&url(&read)).await.is(404);
+        down.store(true, Ordering::Relaxed);
+        server.get(&url(&read)).await.is(503);
+    }
 }
 
 // GEN-16

@@ -83,7 +83,7 @@ impl Registry {
         failed: Error,
     ) -> Result<(ManifestHead, Bytes)> {
         match (reference, &failed) {
-            (Reference::Digest(digest), Error::Store(_) | Error::Throttled(_)) => {
+            (Reference::Digest(digest), Error::Store(_) | Error::Refused(_) | Error::Throttled(_)) => {
                 self.manifests.get(repository, digest).ok_or(failed)
             }
             _ => Err(failed),

@@ -175,9 +175,11 @@ impl Finish {
                 return Err(match error.kind {
                     // Another finisher has written the last part anew: one of us two will do it.
                     ErrorKind::Corrupt => Error::Busy,
-                    ErrorKind::NotFound | ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Full => {
-                        error.into()
-                    }
+                    ErrorKind::NotFound
+                    | ErrorKind::Unavailable
+                    | ErrorKind::Refused
+                    | ErrorKind::Throttled
+                    | ErrorKind::Full => error.into(),
                 });
             }
         }

@@ -274,14 +274,19 @@ fn a_place_that_cannot_hold_a_store_is_refused_at_once() {
 }
 
 #[test]
-fn a_full_disk_is_told_from_other_failures() {
+fn a_full_disk_and_what_is_the_matter_with_one_file_are_told_from_other_failures() {
     use rustix::io::Errno;
     for (errno, kind) in [
         (Errno::NOSPC, ErrorKind::Full),
         (Errno::DQUOT, ErrorKind::Full),
         (Errno::MFILE, ErrorKind::Unavailable),
-        (Errno::IO, ErrorKind::Unavailable),
+        (Errno::NFILE, ErrorKind::Unavailable),
+        (Errno::NOMEM, ErrorKind::Unavailable),
         (Errno::ROFS, ErrorKind::Unavailable),
+        (Errno::IO, ErrorKind::Refused),
+        (Errno::ACCESS, ErrorKind::Refused),
+        (Errno::UCLEAN, ErrorKind::Refused),
+        (Errno::LOOP, ErrorKind::Refused),
     ] {
         assert_eq!(failed(|| "put a".into())(errno.into()).kind, kind, "{errno}");
     }

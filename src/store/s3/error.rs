@@ -67,7 +67,11 @@ impl<'a> Refusal<'a> {
             (_, "Throttling" | "ThrottlingException" | "RequestThrottled" | "RequestLimitExceeded") => {
                 ErrorKind::Throttled
             }
-            // Also what no retry will mend, such as missing rights: an operator may mend it, a client cannot.
+            // The way to the store, or the time: nothing is said of the object.
+            (404 | 408 | 409 | 412 | 425, _)
+            | (_, "RequestTimeout" | "RequestTimeTooSkewed" | "BadDigest" | "IncompleteBody") => ErrorKind::Unavailable,
+            // Missing rights, or a key of KMS, or an object in an archive: an operator may mend it, a client cannot.
+            (400..=499, _) => ErrorKind::Refused,
             _ => ErrorKind::Unavailable,
         }
     }

@@ -77,7 +77,7 @@ async fn every_verb_that_the_store_puts_off_says_so() {
 }
 
 #[tokio::test]
-async fn only_what_the_store_does_too_much_of_is_throttled() {
+async fn what_is_too_much_and_what_is_refused_are_told_from_a_store_that_cannot_now() {
     let (store, server) = on(Quirks::S3).await;
     for (status, body, kind) in [
         (StatusCode::TOO_MANY_REQUESTS, "", ErrorKind::Throttled),
@@ -85,7 +85,13 @@ async fn only_what_the_store_does_too_much_of_is_throttled() {
         (StatusCode::SERVICE_UNAVAILABLE, "<Error><Code>ServiceUnavailable</Code></Error>", ErrorKind::Unavailable),
         (StatusCode::SERVICE_UNAVAILABLE, "", ErrorKind::Unavailable),
         (StatusCode::BAD_GATEWAY, "<html>", ErrorKind::Unavailable),
-        (StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code></Error>", ErrorKind::Unavailable),
+        (StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code></Error>", ErrorKind::Refused),
+        (StatusCode::FORBIDDEN, "<Error><Code>InvalidObjectState</Code></Error>", ErrorKind::Refused),
+        (StatusCode::FORBIDDEN, "<Error><Code>RequestTimeTooSkewed</Code></Error>", ErrorKind::Unavailable),
+        (StatusCode::BAD_REQUEST, "<Error><Code>KMS.DisabledException</Code></Error>", ErrorKind::Refused),
+        (StatusCode::BAD_REQUEST, "<Error><Code>RequestTimeout</Code></Error>", ErrorKind::Unavailable),
+        (StatusCode::REQUEST_TIMEOUT, "", ErrorKind::Unavailable),
+        (StatusCode::CONFLICT, "", ErrorKind::Unavailable),
     ] {
         server.fail(Operation::Get, &Fault::Refused(status, body), 4);
         assert_eq!(store.read(&key("a")).await.unwrap_err().kind, kind, "{status} {body}");
@@ -204,7 +210,7 @@ async fn a_part_that_is_not_there_is_an_error_that_makes_callers_read_back() {
     let (store, _server) = on(Quirks::S3).await;
     let (upload, mut parts) = upload(&store).await;
     parts[0].tag = "\"00000000000000000000000000000000\"".into();
-    assert_eq!(store.complete(&upload, &parts).await.unwrap_err().kind, ErrorKind::Unavailable);
+    assert_eq!(store.complete(&upload, &parts).await.unwrap_err().kind, ErrorKind::Refused);
 }
 
 #[tokio::test]
@@ -311,7 +317,7 @@ async fn a_wrong_secret_is_refused_and_shown_to_nobody() {
     };
     let store = server.store_with(S3Settings { credentials, ..server.settings() }).await;
     let error = store.read(&key("a")).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert_eq!(error.kind, ErrorKind::Refused);
     let shown = format!("{store:?} {error:?} {error}");
     assert!(!shown.contains("not-the"), "{shown}");
 }
