@@ -281,7 +281,7 @@ fn batches(entries: Vec<Entry>) -> Vec<Vec<Key>> {
     let mut batches: Vec<Vec<Key>> = Vec::new();
     let mut bytes = 0;
     for entry in entries {
-        bytes += entry.size;
+        bytes = entry.size.saturating_add(bytes);
         match batches.last_mut() {
             Some(batch) if bytes <= BATCH_BYTES => batch.push(entry.key),
             _ => {
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn large_entries_are_worked_on_few_at_a_time() {
-        let sizes = [BATCH_BYTES / 2, BATCH_BYTES / 2, 1, BATCH_BYTES * 2, 1, 1];
+        let sizes = [BATCH_BYTES / 2, BATCH_BYTES / 2, 1, Entry::UNKNOWN, 1, 1];
         let entries = sizes.iter().zip("abcdef".chars());
         let entries = entries.map(|(&size, key)| Entry { key: Key::parse(key.to_string()).unwrap(), size }).collect();
         let batches: Vec<String> =

@@ -232,7 +232,14 @@ impl fmt::Debug for Body {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub key: Key,
+    /// Or [`Entry::UNKNOWN`].
     pub size: u64,
+}
+
+impl Entry {
+    /// The size of what is there and cannot be looked at. Larger than all others: who leaves out what is small must not
+    /// leave out this.
+    pub const UNKNOWN: u64 = u64::MAX;
 }
 
 /// An open multipart upload, to be kept wherever the next part may come from.

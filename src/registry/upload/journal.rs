@@ -15,7 +15,7 @@ use crate::{
         register::{JsonValue, Seen, State},
         session::SessionId,
     },
-    store::{self, Condition, Error, ErrorKind, Multipart, Part, Put, Store},
+    store::{self, Condition, Entry, Error, ErrorKind, Multipart, Part, Put, Store},
 };
 
 #[cfg(any(test, feature = "fuzzing"))]
@@ -158,7 +158,8 @@ impl Journal {
         seq: u64,
         size: u64,
     ) -> store::Result<Option<(Self, Option<Grant>)>> {
-        let mut needed = size;
+        // What cannot be looked at can hardly be read: memory for it would be waited for in vain.
+        let mut needed = if size == Entry::UNKNOWN { 0 } else { size };
         loop {
             // It waits with nothing in its hands.
             let mut grant = match budget {
@@ -167,7 +168,7 @@ impl Journal {
             };
             let Some(found) = store.read(&layout::journal(id, seq)).await? else { return Ok(None) };
             let journal = Self::decode(seq, &found.bytes).ok_or_else(|| corrupt(id, seq))?.1;
-            let whole = size.saturating_add(journal.tail_before as u64);
+            let whole = (found.bytes.len() as u64).saturating_add(journal.tail_before as u64);
             if whole <= needed || grant.as_mut().is_none_or(|grant| grant.grow(whole - needed)) {
                 return Ok(Some((journal, grant)));
             }

@@ -226,9 +226,11 @@ pub(super) fn names(folder: &File) -> io::Result<Vec<(String, bool)>> {
             continue;
         }
         let is_folder = match entry.file_type() {
-            FileType::Unknown | FileType::Symlink => {
-                stat(folder, name)?.is_some_and(|(kind, _)| kind == FileType::Directory)
-            }
+            FileType::Unknown | FileType::Symlink => match stat(folder, name) {
+                // It leads nowhere, so to no folder.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => false,
+                found => found?.is_some_and(|(kind, _)| kind == FileType::Directory),
+            },
             known => known == FileType::Directory,
         };
         names.push((name.to_owned(), is_folder));

@@ -79,11 +79,14 @@ impl Walk<'_> {
                     self.folder(&text)?;
                     continue;
                 }
-                Kind::File => {
-                    stat(&self.root.fd, &text)?.and_then(|(kind, size)| (kind == FileType::RegularFile).then_some(size))
+                Kind::File => stat(&self.root.fd, &text)
+                    .map(|found| found.and_then(|(kind, size)| (kind == FileType::RegularFile).then_some(size))),
+                Kind::Segments => {
+                    Segments::open(self.root, &text).map(|segments| segments.map(|segments| segments.size()))
                 }
-                Kind::Segments => Segments::open(self.root, &text)?.map(|segments| segments.size()),
             };
+            // One bad file keeps no others from being listed, nor is it left out: who reads it is told what is the matter.
+            let size = size.unwrap_or(Some(Entry::UNKNOWN));
             // Gone meanwhile: absent.
             if let (Some(size), Some(key)) = (size, Key::parse(text)) {
                 self.page.push(Entry { key, size });

@@ -117,6 +117,23 @@ async fn nothing_is_left_of_what_was_replaced_completed_aborted_or_deleted() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_looked_at_is_listed_and_keeps_no_others_from_it() {
+    let (store, directory) = fixture(true);
+    for name in ["a/file", "b/file"] {
+        create(&store, name, "1").await;
+    }
+    std::os::unix::fs::symlink("loop", directory.path().join("a/loop")).unwrap();
+    of_two_segments(&store, "a/parts").await;
+    let segments = directory.path().join("a/parts#");
+    fs::remove_file(segments.join(ls(&segments).pop_first().unwrap())).unwrap();
+    let listed = store.list("", None, 10).await.unwrap();
+    let listed: Vec<_> = listed.iter().map(|entry| (entry.key.as_str(), entry.size)).collect();
+    assert_eq!(listed, [("a/file", 1), ("a/loop", Entry::UNKNOWN), ("a/parts", Entry::UNKNOWN), ("b/file", 1)]);
+    assert_eq!(store.read(&key("a/loop")).await.unwrap_err().kind, ErrorKind::Refused);
+    assert_eq!(store.read(&key("a/parts")).await.unwrap_err().kind, ErrorKind::Corrupt);
+}
+
+#[tokio::test]
 async fn what_a_power_failure_left_under_both_names_is_dropped_all_the_same() {
     let (store, directory) = fixture(true);
     let upload = store.begin(&key("a")).await.unwrap();
