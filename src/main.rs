@@ -242,7 +242,7 @@ async fn collect(config: Config, dry_run: bool, full: bool) -> Result<ExitCode, 
     if dry_run {
         writeln!(out, "Nothing was changed.")?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if done.left == 0 { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) })
 }
 
 /// All that is known of one thing, a line at a time.

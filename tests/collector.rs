@@ -5,7 +5,7 @@
 mod clock;
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -14,7 +14,11 @@ use futures_util::stream;
 use marina_distribution::{
     oci::{Algorithm, Digest, Reference, Repository, Tag},
     registry::{Chunk, Collected, Collector, Error, PageRequest, Push, Registry, Restored, Settings, Version, check},
-    store::{Condition, Key, Put, Store, memory::MemoryStore},
+    store::{
+        Condition, Entry, Key, Put, Store, Verb,
+        faulty::{Call, Fault, Faulty},
+        memory::MemoryStore,
+    },
 };
 
 use self::clock::Turned;
@@ -515,4 +519,169 @@ async fn bytes_that_somebody_may_be_about_to_publish_stay_until_he_was_shut_out(
     rounds_unchecked(&world, 24 * 5).await;
     let left = world.keys().await;
     assert!(!left.iter().any(|key| key == data || key.starts_with("gc/bytes/")), "{left:?}");
+}
+
+/// A collector of the same registry to whom the store behaves like this, and its calls.
+fn collector_of(world: &World, plan: impl Fn(&Call) -> Fault + Send + Sync + 'static) -> (Collector, Arc<Faulty>) {
+    let store = Arc::new(Faulty::new(world.store.clone(), plan));
+    (Collector::new(world.registry.beside(|_| store.clone())), store)
+}
+
+/// Blobs that are to go: two of "a", one each of "b", which has another that is to stay, of "c", and of a session.
+async fn much_to_collect() -> (World, Digest) {
+    let hour = Duration::from_secs(HOUR);
+    let settings = Settings {
+        grace: hour,
+        undelete: Duration::ZERO,
+        tombstones: hour,
+        upload_expiry: hour,
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    world.upload("a", b"orphan").await;
+    world.upload("a", b"another").await;
+    let kept = world.upload("b", b"kept").await;
+    world.push("b", "kept", b"kept").await.unwrap();
+    for (repository, blob) in [("b", b"in b"), ("c", b"in c")] {
+        world.upload(repository, blob).await;
+        let manifest = world.push(repository, "t", blob).await.unwrap();
+        world.registry.delete_manifest(&repo(repository), &manifest).await.unwrap();
+    }
+    let session = world.registry.start_upload(&repo("d"), Algorithm::Sha256);
+    let body = Box::pin(stream::iter([Ok(Bytes::from_static(b"abandoned"))]));
+    world
+        .registry
+        .append(&repo("d"), session, Chunk { start: None, declared: None, length: Some(9), body })
+        .await
+        .unwrap();
+    world.registry.settle().await;
+    (world, kept)
+}
+
+/// Rounds of which from some hour on the nth object that the collector comes to is refused, or only to be written; then
+/// others, when it is given again. Which object that was, if there are so many.
+async fn refused(hour: u64, nth: usize, reads: bool) -> Option<String> {
+    let (world, kept) = much_to_collect().await;
+    for _ in 0..hour {
+        world.forward(1);
+        world.round().await;
+    }
+    let met: Arc<Mutex<Vec<String>>> = Arc::default();
+    let known = Arc::clone(&met);
+    let (collector, _) = collector_of(&world, move |call| {
+        let of_all = ["uploads/", "pending/sha256/", "pending/sha512/", "pending/manifests/", "dropped/", "history/"];
+        let is_queue = of_all.contains(&call.key.as_str()) || call.key.starts_with("gc/") && call.verb == Verb::List;
+        if is_queue {
+            return Fault::None;
+        }
+        let mut known = known.lock().unwrap();
+        let at = known.iter().position(|key| *key == call.key).unwrap_or_else(|| {
+            known.push(call.key.clone());
+            known.len() - 1
+        });
+        let fails = at == nth && (reads || matches!(call.verb, Verb::Put | Verb::Delete | Verb::DeleteIf));
+        if fails { Fault::Refused } else { Fault::None }
+    });
+    let mut left_behind = 0;
+    for _ in 0..24 {
+        world.forward(1);
+        left_behind += collector.round().await.unwrap().left;
+        let mut findings = Vec::new();
+        check::check(world.store.clone(), |finding| findings.push(finding.to_string())).await.unwrap();
+        assert!(findings.is_empty(), "{hour}, {nth}: {findings:?}");
+    }
+    let met = met.lock().unwrap().get(nth).cloned();
+    assert!(!reads || (left_behind > 0) == met.is_some(), "{hour}, {nth}: {met:?}, {left_behind} times");
+    let is_of = |starts: [&str; 2]| met.as_ref().is_some_and(|met| starts.iter().any(|start| met.starts_with(start)));
+    let waits = match &met {
+        Some(_) if is_of(["blobs/", "data/"]) => 1,
+        // An entry leads to both that "a" had, and so does a look.
+        Some(_) if !is_of(["catalog/", "gc/tombstones/"]) => 2,
+        _ => 0,
+    };
+    let left = world.store.list("", None, usize::MAX).await.unwrap();
+    let count = |is: &dyn Fn(&Entry) -> bool| left.iter().filter(|entry| is(entry)).count();
+    let data = count(&|entry| entry.key.as_str().starts_with("data/"));
+    assert!(data <= 1 + waits, "{hour}, {nth}: {met:?} keeps others waiting: {left:#?}");
+    // By then there is one at each, and entries that lead to several.
+    let tombstones = count(&|entry| entry.size == "g".len() as u64 + 22);
+    assert!(tombstones <= 1 || hour < 2 || !is_of(["blobs/", "catalog/"]), "{hour}, {nth}: {met:?}, and {left:#?}");
+    assert!(left.len() < 24, "{hour}, {nth}: {met:?} leaves more with each round: {left:#?}");
+    assert!(world.reads("b", &kept).await);
+    let manifest = Digest::of(Algorithm::Sha256, image(b"kept").as_bytes());
+    world.registry.delete_manifest(&repo("b"), &manifest).await.unwrap();
+    world.hours(24).await;
+    assert_eq!(world.keys().await, ["fleet/session-key"], "{hour}, {nth}: {met:?}");
+    met
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_object_is_refused_all_others_are_collected_and_it_too_when_it_is_given_again() {
+    let mut all = 0;
+    for (hour, reads) in (0..5).flat_map(|hour| [(hour, true), (hour, false)]) {
+        let mut nth = 0;
+        while refused(hour, nth, reads).await.is_some() {
+            nth += 1;
+        }
+        all += nth;
+    }
+    assert!(all > 300, "only {all} objects were met");
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_entries_in_a_row_are_refused_the_round_goes_on_and_counts_them() {
+    let world = World::new().await;
+    let orphan = world.upload("z", b"orphan").await;
+    for number in 0..50 {
+        let key = Key::parse(format!("dropped/a/01900000-0000-7000-8000-0000000000{number:02}")).unwrap();
+        world.store.put(&key, "of a disk that fails".into(), Condition::Create).await.unwrap();
+    }
+    let bad = |call: &Call| if call.key.starts_with("dropped/a/0") { Fault::Refused } else { Fault::None };
+    let (collector, _) = collector_of(&world, bad);
+    for _ in 0..50 {
+        world.forward(1);
+        let done = collector.round().await.unwrap();
+        assert_eq!(done.left, 50);
+        assert!(done.to_string().ends_with(", 50 steps given up"), "{done}");
+    }
+    assert!(!world.reads("z", &orphan).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_ends_the_round_at_once() {
+    let (world, _) = much_to_collect().await;
+    world.forward(3);
+    let (collector, store) =
+        collector_of(&world, |call| if call.index >= 10 { Fault::NotApplied } else { Fault::None });
+    assert!(matches!(collector.round().await, Err(Error::Store(_))));
+    assert!(store.calls().len() < 30, "{:?}", store.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_refused_spares_nobody_a_round() {
+    let world = World::new().await;
+    let bad = |call: &Call| if call.key == "gc/lease" { Fault::Refused } else { Fault::None };
+    let (collector, _) = collector_of(&world, bad);
+    for _ in 0..2 {
+        assert!(collector.turn(Duration::from_mins(15)).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_cannot_be_deleted_keep_no_others_of_their_entry_waiting() {
+    let world = World::new().await;
+    let digest = Digest::of(Algorithm::Sha256, b"never published");
+    let data = [1, 2].map(|n| format!("data/0{n}/01900000-0000-7000-8000-00000000000{n}"));
+    let entry = format!(r#"{{"at":1,"bytes":[["{digest}","{}"],["{digest}","{}"]]}}"#, data[0], data[1]);
+    let queued = "gc/bytes/01900000-0000-7000-8000-000000000003".to_owned();
+    for (key, bytes) in [(&queued, entry), (&data[0], String::new()), (&data[1], String::new())] {
+        world.store.put(&Key::parse(key.clone()).unwrap(), bytes.into(), Condition::Create).await.unwrap();
+    }
+    let bad = data[0].clone();
+    let plan = move |call: &Call| if call.key == bad { Fault::Refused } else { Fault::None };
+    let (collector, _) = collector_of(&world, plan);
+    assert!(collector.round().await.unwrap().left > 0);
+    assert_eq!(world.keys().await, [&data[0], "fleet/session-key", &queued]);
+    world.round().await;
+    assert_eq!(world.keys().await, ["fleet/session-key"]);
 }

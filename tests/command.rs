@@ -400,6 +400,25 @@ fn push_blob(dir: &Path, bytes: Vec<u8>) {
     Runtime::new().unwrap().block_on(pushing);
 }
 
+/// A link that leads to itself fails as a file does that a disk does not give out, for root too.
+#[test]
+fn what_is_refused_or_damaged_ends_no_round_and_is_counted_and_shows_in_the_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    push_blob(dir.path(), vec![7]);
+    let (code, out, _) = run(marina(dir.path()).args(["gc", "--store", "."]));
+    assert_eq!(code, 0, "{out}");
+    let folder = dir.path().join("dropped/a");
+    fs::create_dir_all(&folder).unwrap();
+    let name = "01900000-0000-7000-8000-000000000001";
+    std::os::unix::fs::symlink(name, folder.join(name)).unwrap();
+    fs::write(folder.join(name.replace("1900", "1901")), "no entry").unwrap();
+    for _ in 0..2 {
+        let (code, out, stderr) = run(marina(dir.path()).args(["gc", "--store", "."]));
+        assert!(code == 1 && out.ends_with(", 2 steps given up\n"), "{code} {out}");
+        assert!(stderr.contains("os error 40"), "{stderr}");
+    }
+}
+
 #[test]
 fn a_store_that_cannot_be_reached_is_not_judged() {
     let dir = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ use super::{
     Error, PARALLEL, Registry, Result,
     blob::bytes_of,
     gc, layout,
+    left::Left,
     manifest::StoredManifest,
     nonce::timed_id,
     pages::Pages,
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     oci::{Algorithm, AnyDigest, Digest, Manifest, Repository},
-    store::{Causes, Key, Store},
+    store::{Key, Store},
 };
 
 /// What one round did.
@@ -37,11 +38,20 @@ impl Registry {
     /// Looks through all sessions and references in flight, and ends those that are older than they may be. Any number
     /// of replicas may do so at the same time, and each may stop anywhere: the next round goes on.
     pub async fn expire(self: &Arc<Self>) -> Result<Expired> {
-        self.expire_telling(&mut gc::Told::new(&mut |_| {})).await
+        self.expire_telling(&mut gc::Told::new(&mut |_| {}), &Left::default()).await
     }
 
-    pub(crate) async fn expire_telling(self: &Arc<Self>, told: &mut gc::Told<'_>) -> Result<Expired> {
+    pub(crate) async fn expire_telling(self: &Arc<Self>, told: &mut gc::Told<'_>, left: &Left) -> Result<Expired> {
         let mut expired = Expired::default();
+        left.go_on(self.expire_sessions(&mut expired, told, left).await, &layout::UPLOADS)?;
+        for prefix in layout::PENDING_BLOBS {
+            left.go_on(self.expire_blob_references(prefix, &mut expired, left).await, &prefix)?;
+        }
+        left.go_on(self.expire_manifest_references(&mut expired, left).await, &layout::PENDING_MANIFESTS)?;
+        Ok(expired)
+    }
+
+    async fn expire_sessions(&self, expired: &mut Expired, told: &mut gc::Told<'_>, left: &Left) -> Result<()> {
         let mut pages = Pages::new(layout::UPLOADS);
         let mut last = None;
         while let Some(keys) = pages.next(self.store()).await? {
@@ -52,23 +62,12 @@ impl Registry {
                     (id.issued() + session::UNIT, self.settings.upload_expiry.as_secs() + session::UNIT);
                 if last != Some(id) && self.is_over(if is_end { begun.saturating_add(life) } else { begun }) {
                     last = Some(id);
-                    expired.sessions += u64::from(go_on(self.expire_session(id, told).await, &layout::session(id))?);
+                    expired.sessions +=
+                        u64::from(left.go_on(self.expire_session(id, told).await, &layout::session(id))?);
                 }
             }
         }
-        for prefix in layout::PENDING_BLOBS {
-            let mut pages = Pages::new(prefix);
-            while let Some(keys) = pages.next(self.store()).await? {
-                expired.references += self.expire_blob_references(&keys).await?;
-            }
-        }
-        let mut pages = Pages::new(layout::PENDING_MANIFESTS);
-        while let Some(keys) = pages.next(self.store()).await? {
-            for key in keys.iter().filter(|key| self.is_due(key)) {
-                expired.references += u64::from(go_on(self.expire_manifest_reference(key).await, key)?);
-            }
-        }
-        Ok(expired)
+        Ok(())
     }
 
     /// Ends a session that nobody has worked on for too long, and drops its bytes unless they were published. Whether there
@@ -144,10 +143,19 @@ impl Registry {
         Ok(true)
     }
 
+    async fn expire_blob_references(&self, prefix: &str, expired: &mut Expired, left: &Left) -> Result<()> {
+        let mut pages = Pages::new(prefix);
+        while let Some(keys) = pages.next(self.store()).await? {
+            self.expire_page(&keys, expired, left).await?;
+        }
+        Ok(())
+    }
+
     /// Gives up blob references in flight: shuts their owners out, and leaves what they named to the collector.
-    async fn expire_blob_references(&self, keys: &[Key]) -> Result<u64> {
+    async fn expire_page(&self, keys: &[Key], expired: &mut Expired, left: &Left) -> Result<()> {
         let due = keys.iter().filter(|key| self.is_due(key));
-        let fenced: Vec<_> = due.map(|key| async move { go_on(self.fence_blob_reference(key).await, key) }).collect();
+        let fenced: Vec<_> =
+            due.map(|key| async move { left.go_on(self.fence_blob_reference(key).await, key) }).collect();
         let mut fenced = stream::iter(fenced).buffer_unordered(PARALLEL);
         let mut repositories: BTreeMap<Repository, Vec<(&Key, Digest)>> = BTreeMap::new();
         let mut strays = Vec::new();
@@ -162,16 +170,15 @@ impl Registry {
             let entry = gc::Bytes::new(self.now(), strays);
             pending::put(self.store(), layout::bytes(timed_id(rest)), &entry).await?;
         }
-        let mut expired = 0;
         for (repository, entries) in repositories {
-            let what = DroppedWhat::Blobs { digests: entries.iter().map(|(_, digest)| *digest).collect() };
+            let (keys, digests): (Vec<&Key>, _) = entries.into_iter().unzip();
             // If we stop between these two, both name it, and the next round does this again.
-            Dropped { at: self.now(), repository, what }.put(self.store(), 0).await?;
-            expired += entries.len() as u64;
-            let deletes: Vec<_> = entries.into_iter().map(|(key, _)| self.store().delete(key)).collect();
-            stream::iter(deletes).buffer_unordered(PARALLEL).try_collect::<()>().await?;
+            let dropped = Dropped { at: self.now(), repository, what: DroppedWhat::Blobs { digests } };
+            dropped.put(self.store(), 0).await?;
+            expired.references += keys.len() as u64;
+            delete_each(self.store(), keys, left).await?;
         }
-        Ok(expired)
+        Ok(())
     }
 
     /// Shuts out the owner of a reference in flight; `None`: it has been consumed.
@@ -190,6 +197,16 @@ impl Registry {
             self.store().delete(data).await?;
         }
         Ok(Some(Fenced { key, entry, stray }))
+    }
+
+    async fn expire_manifest_references(self: &Arc<Self>, expired: &mut Expired, left: &Left) -> Result<()> {
+        let mut pages = Pages::new(layout::PENDING_MANIFESTS);
+        while let Some(keys) = pages.next(self.store()).await? {
+            for key in keys.iter().filter(|key| self.is_due(key)) {
+                expired.references += u64::from(left.go_on(self.expire_manifest_reference(key).await, key)?);
+            }
+        }
+        Ok(())
     }
 
     /// Gives up a manifest push in flight. One that came as far as its manifest is completed; any other is shut out.
@@ -258,15 +275,11 @@ fn session_at(key: &Key) -> Option<(SessionId, bool)> {
     }
 }
 
-/// One damaged entry must not keep all others waiting: it stays where it is, and the log says so.
-pub(crate) fn go_on<T: Default>(done: Result<T>, what: &impl std::fmt::Display) -> Result<T> {
-    match done {
-        Err(error @ (Error::Corrupt(_) | Error::ManifestInvalid(_))) => {
-            tracing::error!(%what, error = %Causes(&error), "left as it is");
-            Ok(T::default())
-        }
-        done => done,
-    }
+/// Deletes entries that nothing depends on any more. Those that it cannot delete are worked on again, to no effect.
+pub(crate) async fn delete_each(store: &dyn Store, keys: impl IntoIterator<Item = &Key>, left: &Left) -> Result<()> {
+    let delete = |key| async move { left.go_on(store.delete(key).await, key) };
+    let deletes: Vec<_> = keys.into_iter().map(delete).collect();
+    stream::iter(deletes).buffer_unordered(PARALLEL).try_collect().await
 }
 
 /// Leaves a fresh tombstone where nothing is, so that whoever read "nothing" before loses. What is there stays.

@@ -19,6 +19,9 @@
 //! The record and its bytes follow in the same way, once no repository holds the blob; there nobody was told anything, and
 //! no rest is needed. Before the look the session that brought the bytes is ended, which may not bring them again.
 //!
+//! What is damaged, or refused by the store, is passed over: an error in the middle of a step ends that step, as if the
+//! collector had died there, and the next round comes back to it. A look that failed anywhere finds nothing to take.
+//!
 //! Any number of collectors may work at the same time, on the same objects, and each may stall or die anywhere. No clock
 //! has a part in this: time says only what is worth looking at, and how long a client may take between a question and its
 //! push.
@@ -28,9 +31,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Registry, Result,
-    expire::{Expired, go_on},
+    Error, Registry, Result,
+    expire::{Expired, delete_each},
     layout::{self, Named},
+    left::Left,
     nonce::{Nonce, timed_id},
     pages::Pages,
     pending,
@@ -38,7 +42,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, Repository},
-    store::{Entry, Key},
+    store::{Entry, Key, Store},
 };
 
 mod bytes;
@@ -63,6 +67,7 @@ pub(crate) use strays::add_named_bytes;
 pub struct Collector {
     registry: Arc<Registry>,
     names: look::Names,
+    left: Left,
 }
 
 /// What one round did.
@@ -86,15 +91,19 @@ pub struct Collected {
     pub history: u64,
     /// What a reference in flight keeps for now.
     pub waiting: u64,
+    /// Steps that were given up, since an object is damaged or the store refuses it.
+    pub left: u64,
 }
 
 impl fmt::Display for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { expired, condemned, lifted, holders, blobs, bytes, strays, tombstones, history, waiting } = self;
+        let Self { expired, condemned, lifted, holders, blobs, bytes, strays, tombstones, history, waiting, left } =
+            self;
         write!(f, "{} sessions and {} references expired, ", expired.sessions, expired.references)?;
         write!(f, "{condemned} holders condemned, {lifted} lifted, {holders} taken, {waiting} waiting, ")?;
         write!(f, "{blobs} blobs of {bytes} bytes and {strays} strays deleted, ")?;
-        write!(f, "{tombstones} tombstones and {history} lines of history removed")
+        write!(f, "{tombstones} tombstones and {history} lines of history removed")?;
+        if *left > 0 { write!(f, ", {left} steps given up") } else { Ok(()) }
     }
 }
 
@@ -158,7 +167,7 @@ const READS: usize = 4;
 
 impl Collector {
     pub fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, names: look::Names::default() }
+        Self { registry, names: look::Names::default(), left: Left::default() }
     }
 
     /// One round, if no other collector of the fleet has begun one within the interval.
@@ -169,11 +178,17 @@ impl Collector {
     /// Takes a lease, unless somebody has within the interval.
     pub(crate) async fn take_lease(&self, lease: &Register<Lease>, interval: Duration) -> Result<bool> {
         let (now, interval) = (self.registry.now(), interval.as_secs());
-        let seen = lease.read(self.store()).await?;
-        // A clock that is ahead must not keep the others from collecting for ever.
-        let is_fresh = |lease: &Lease| lease.at.abs_diff(now) < interval;
-        Ok(!seen.live().is_some_and(is_fresh)
-            && lease.publish(self.store(), &seen, &Lease { at: now }).await?.is_done())
+        let taking = async {
+            let seen = lease.read(self.store()).await?;
+            // A clock that is ahead must not keep the others from collecting for ever.
+            let is_fresh = |lease: &Lease| lease.at.abs_diff(now) < interval;
+            Ok::<_, Error>(
+                !seen.live().is_some_and(is_fresh)
+                    && lease.publish(self.store(), &seen, &Lease { at: now }).await?.is_done(),
+            )
+        };
+        // One that is damaged or refused spares nobody a round.
+        Ok(self.left.go_on(taking.await.map(Some), lease.key())?.unwrap_or(true))
     }
 
     /// Works through everything that is due. If it fails, what is left is due in the next round.
@@ -184,39 +199,53 @@ impl Collector {
     /// A round that says what it does while it does it.
     pub async fn round_telling(&self, observer: &mut (dyn FnMut(&Event) + Send)) -> Result<Collected> {
         let mut told = Told::new(observer);
-        told.done.expired = self.registry.expire_telling(&mut told).await?;
+        let worked = self.work(&mut told).await;
+        told.done.left = self.left.take();
+        worked.map(|()| told.done)
+    }
+
+    async fn work(&self, told: &mut Told<'_>) -> Result<()> {
+        told.done.expired = self.registry.expire_telling(told, &self.left).await?;
         for queue in [layout::DROPPED, layout::CONDEMNED] {
-            let mut pages = Pages::new(queue);
-            while let Some(due) = self.next_due(&mut pages).await? {
-                let mut repositories: BTreeMap<Repository, Vec<Entry>> = BTreeMap::new();
-                for entry in due {
-                    if let Some(Named::Dropped(of) | Named::Condemned(of)) = layout::parse(&entry.key) {
-                        repositories.entry(of).or_default().push(entry);
-                    }
-                }
-                for (repository, due) in repositories {
-                    for entries in batches(due) {
-                        go_on(self.collect_holders(&repository, &entries, &mut told).await, &repository)?;
-                    }
+            self.left.go_on(self.work_on_holders(queue, told).await, &queue)?;
+        }
+        for queue in [layout::UNHELD, layout::BYTES, layout::TOMBSTONES] {
+            self.left.go_on(self.work_on(queue, told).await, &queue)?;
+        }
+        self.left.go_on(self.collect_history(&mut told.done).await, &layout::HISTORY)
+    }
+
+    /// What repositories hold, each for itself.
+    async fn work_on_holders(&self, queue: &str, told: &mut Told<'_>) -> Result<()> {
+        let mut pages = Pages::new(queue);
+        while let Some(due) = self.next_due(&mut pages).await? {
+            let mut repositories: BTreeMap<Repository, Vec<Entry>> = BTreeMap::new();
+            for entry in due {
+                if let Some(Named::Dropped(of) | Named::Condemned(of)) = layout::parse(&entry.key) {
+                    repositories.entry(of).or_default().push(entry);
                 }
             }
-        }
-        for queue in [layout::UNHELD, layout::BYTES] {
-            let mut pages = Pages::new(queue);
-            while let Some(due) = self.next_due(&mut pages).await? {
+            for (repository, due) in repositories {
                 for entries in batches(due) {
-                    go_on(self.collect_bytes(&entries, &mut told).await, &queue)?;
+                    self.left.go_on(self.collect_holders(&repository, &entries, told).await, &repository)?;
                 }
             }
         }
-        let mut pages = Pages::new(layout::TOMBSTONES);
+        Ok(())
+    }
+
+    async fn work_on(&self, queue: &str, told: &mut Told<'_>) -> Result<()> {
+        let mut pages = Pages::new(queue);
         while let Some(due) = self.next_due(&mut pages).await? {
             for entries in batches(due) {
-                go_on(self.remove_tombstones(&entries, &mut told).await, &layout::TOMBSTONES)?;
+                let worked = match queue {
+                    layout::TOMBSTONES => self.remove_tombstones(&entries, told).await,
+                    _ => self.collect_bytes(&entries, told).await,
+                };
+                self.left.go_on(worked, &queue)?;
             }
         }
-        self.collect_history(&mut told.done).await?;
-        Ok(told.done)
+        Ok(())
     }
 
     /// The next entries of a queue that are due, and the end of the queue with `None`.
@@ -231,7 +260,7 @@ impl Collector {
         Ok(Some(due))
     }
 
-    fn store(&self) -> &dyn crate::store::Store {
+    fn store(&self) -> &dyn Store {
         self.registry.store()
     }
 
@@ -239,9 +268,9 @@ impl Collector {
         self.registry.settings.grace.as_secs().clamp(1, WAIT)
     }
 
-    /// Reads an entry. One that is damaged stays where it is, and keeps no other waiting.
+    /// Reads an entry. One that is damaged or refused stays where it is, and keeps no other waiting.
     async fn read_entry<T: for<'de> Deserialize<'de>>(&self, key: &Key) -> Result<Option<T>> {
-        go_on(pending::read(self.store(), key).await.map_err(Into::into), key)
+        self.left.go_on(pending::read(self.store(), key).await, key)
     }
 
     /// The id of an entry that is left alone for so many seconds.
@@ -268,11 +297,8 @@ impl Collector {
         Ok(())
     }
 
-    /// Deletes entries that nothing depends on any more.
     async fn consume(&self, entries: &[Key]) -> Result<()> {
-        use futures_util::{StreamExt, TryStreamExt, stream};
-        let deletes: Vec<_> = entries.iter().map(|key| self.store().delete(key)).collect();
-        Ok(stream::iter(deletes).buffer_unordered(super::PARALLEL).try_collect::<()>().await?)
+        delete_each(self.store(), entries, &self.left).await
     }
 }
 

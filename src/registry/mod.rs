@@ -47,6 +47,7 @@ pub(crate) mod fuzz;
 mod gc;
 mod history;
 mod layout;
+mod left;
 pub(crate) mod manifest;
 mod nonce;
 mod once;

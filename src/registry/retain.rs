@@ -23,9 +23,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
     PARALLEL, PageRequest, Registry, Result,
-    expire::go_on,
     gc::Collector,
     history, layout,
+    left::go_on,
     manifest::StoredManifest,
     pages::Pages,
     register::{Seen, State},

@@ -14,9 +14,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
 use super::{
-    Error, ManifestHead, Push, Registry, Result, TagCondition,
-    expire::go_on,
-    layout,
+    Error, ManifestHead, Push, Registry, Result, TagCondition, layout,
+    left::go_on,
     pages::Pages,
     pending::{self, Dropped, DroppedWhat},
 };
@@ -261,7 +260,7 @@ impl Registry {
             let reads = kept.into_iter().map(|key| async move {
                 let entry = pending::read(self.store(), &key).await;
                 // A damaged one keeps no other from being put back.
-                let entry: Option<Dropped> = go_on(entry.map_err(Error::from), &key)?;
+                let entry: Option<Dropped> = go_on(entry, &key)?;
                 Ok::<_, Error>((key, entry))
             });
             let mut reads = stream::iter(reads).buffered(READS);

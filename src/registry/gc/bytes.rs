@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use super::{Bytes, Collector, Event, Told, Unheld, Waiting};
 use crate::{
@@ -10,7 +10,6 @@ use crate::{
     registry::{
         Error, PARALLEL, Result,
         blob::{self, Record},
-        expire::go_on,
         layout::{self, Named},
         nonce::Nonce,
         pending,
@@ -55,8 +54,8 @@ enum Fate {
 
 /// How taking one ended.
 enum Taken {
-    Gone { digest: Digest, data: Key, size: u64, tombstone: (String, Nonce) },
-    Waiting(Digest),
+    Gone { size: u64, tombstone: (String, Nonce) },
+    Waiting,
     Needed,
 }
 
@@ -73,7 +72,7 @@ impl Collector {
             } else {
                 let Some(entry) = self.read_entry::<Bytes>(key).await? else { continue };
                 let left = self.delete_unnamed(key, entry, told).await;
-                let Some(left) = go_on(left.map(Some), key)? else { continue };
+                let Some(left) = self.left.go_on(left.map(Some), key)? else { continue };
                 candidates.extend(left.bytes.iter().map(|(digest, _)| *digest));
                 named.push(left);
             }
@@ -82,15 +81,23 @@ impl Collector {
         let mut tombstones = Vec::new();
         let doomed = self.condemn_records(&candidates, &mut waiting, &mut tombstones).await?;
         // Until their delete is answered something names the bytes: the record, and then this entry.
-        named.extend(self.leave_bytes(&doomed).await?);
-        let takes: Vec<_> = doomed.into_iter().map(|doomed| self.take_record(doomed)).collect();
+        let left = self.leave_bytes(&doomed).await?;
+        let newest = left.as_ref().map(|left| left.entry.clone());
+        named.extend(left);
+        let take = |doomed: Doomed| async move { (doomed.digest, doomed.data.clone(), self.take_record(doomed).await) };
+        let takes: Vec<_> = doomed.into_iter().map(take).collect();
         let mut takes = stream::iter(takes).buffer_unordered(PARALLEL);
-        let mut gone = BTreeSet::new();
-        while let Some(taken) = takes.try_next().await? {
-            match taken {
-                Taken::Needed => {}
-                Taken::Waiting(digest) => waiting.push(digest),
-                Taken::Gone { digest, data, size, tombstone } => {
+        let (mut gone, mut missed) = (BTreeSet::new(), BTreeSet::new());
+        while let Some((digest, data, taken)) = takes.next().await {
+            match self.left.go_on(taken.map(Some), &digest)? {
+                Some(Taken::Needed) => {}
+                Some(Taken::Waiting) => waiting.push(digest),
+                None => {
+                    // Perhaps it is taken, and only the tombstone is still to be noted.
+                    waiting.push(digest);
+                    missed.insert(data);
+                }
+                Some(Taken::Gone { size, tombstone }) => {
                     told.tell(Event::BlobTaken { digest, size });
                     tombstones.push(tombstone);
                     gone.insert(data);
@@ -98,9 +105,11 @@ impl Collector {
             }
         }
         for BytesEntry { entry, bytes } in named {
-            let mut is_settled = true;
-            for (digest, data) in bytes.iter().filter(|(_, data)| !gone.contains(data)) {
-                let fate = go_on(self.delete_unless_named(digest, data).await.map(Some), digest)?;
+            // Of all entries that name what was passed over the newest is enough, or there would be one more in each round.
+            let mut is_settled = missed.is_empty() || Some(&entry) != newest.as_ref();
+            let is_open = |data| !gone.contains(data) && !missed.contains(data);
+            for (digest, data) in bytes.iter().filter(|(_, data)| is_open(data)) {
+                let fate = self.left.go_on(self.delete_unless_named(digest, data).await.map(Some), digest)?;
                 is_settled &= matches!(fate, Some(Fate::Deleted | Fate::Recorded));
             }
             // If not, the entry stays for the next round.
@@ -119,7 +128,8 @@ impl Collector {
         let mut left = BytesEntry { entry: key.clone(), bytes: Vec::new() };
         for (digest, data) in entry.bytes {
             let data = data_key(&data)?;
-            if let Fate::Deleted = self.delete_unless_named(&digest, &data).await? {
+            let fate = self.left.go_on(self.delete_unless_named(&digest, &data).await.map(Some), &data)?;
+            if let Some(Fate::Deleted) = fate {
                 told.tell(Event::StrayTaken { data });
             } else {
                 left.bytes.push((digest, data));
@@ -139,48 +149,62 @@ impl Collector {
         let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
         let mut doomed = Vec::new();
         while let Some((&digest, look)) = looks.next().await {
-            // A damaged one keeps no other waiting.
-            let Some((seen, need)) = go_on(look.map(Some), &digest)? else {
-                waiting.push(digest);
-                continue;
+            let judged = match look {
+                Ok((seen, need)) => self.condemn_record(digest, seen, need, waiting, tombstones).await,
+                Err(error) => Err(error),
             };
-            let register = layout::record(&digest);
-            match (&seen.state, need) {
-                (State::Absent, _) | (State::Live(_) | State::Quarantined(_), Need::Held) => {}
-                (State::Gone { .. }, _) => {
-                    tombstones.extend(seen.nonce().map(|nonce| (register.key().as_str().to_owned(), nonce)));
-                }
-                (State::Condemned(_), Need::Held) => drop(register.lift(self.store(), seen).await?),
-                (State::Live(_) | State::Condemned(_) | State::Quarantined(_), Need::InFlight) => waiting.push(digest),
-                // Nobody waits for it to be pushed again any more.
-                (State::Quarantined(_), Need::None) => match seen.told() {
-                    Some(record) => doomed.push(Doomed { digest, size: record.size, data: record.data()?, seen }),
-                    // Its bytes have no name any more: a walk finds them. If we stop after this, the entry that led here is
-                    // still there, and notes the tombstone.
-                    None => match register.bury(self.store(), &seen, false).await? {
-                        Written::Done(nonce) => tombstones.push((register.key().as_str().to_owned(), nonce)),
-                        Written::Lost(_) | Written::Unclear(_) => waiting.push(digest),
-                    },
-                },
-                (State::Condemned(record), Need::None) => {
-                    let (size, data) = (record.size, record.data()?);
-                    doomed.push(Doomed { digest, seen, size, data });
-                }
-                (State::Live(record), Need::None) => {
-                    if register.condemn(self.store(), &seen, record).await?.is_done()
-                        && let seen = register.read(self.store()).await?
-                        && let State::Condemned(record) = &seen.state
-                    {
-                        // Perhaps not the one that we condemned: what counts is what was read.
-                        let (size, data) = (record.size, record.data()?);
-                        doomed.push(Doomed { digest, seen, size, data });
-                    } else {
-                        waiting.push(digest);
-                    }
-                }
+            // One that is damaged or refused keeps no other waiting.
+            match self.left.go_on(judged.map(Some), &digest)? {
+                Some(found) => doomed.extend(found),
+                None => waiting.push(digest),
             }
         }
         Ok(doomed)
+    }
+
+    async fn condemn_record(
+        &self,
+        digest: Digest,
+        seen: Seen<Record>,
+        need: Need,
+        waiting: &mut Vec<Digest>,
+        tombstones: &mut Vec<(String, Nonce)>,
+    ) -> Result<Option<Doomed>> {
+        let register = layout::record(&digest);
+        match (&seen.state, need) {
+            (State::Absent, _) | (State::Live(_) | State::Quarantined(_), Need::Held) => {}
+            (State::Gone { .. }, _) => {
+                tombstones.extend(seen.nonce().map(|nonce| (register.key().as_str().to_owned(), nonce)));
+            }
+            (State::Condemned(_), Need::Held) => drop(register.lift(self.store(), seen).await?),
+            (State::Live(_) | State::Condemned(_) | State::Quarantined(_), Need::InFlight) => waiting.push(digest),
+            // Nobody waits for it to be pushed again any more.
+            (State::Quarantined(_), Need::None) => match seen.told() {
+                Some(record) => return Ok(Some(Doomed { digest, size: record.size, data: record.data()?, seen })),
+                // Its bytes have no name any more: a walk finds them. If we stop after this, the entry that led here is
+                // still there, and notes the tombstone.
+                None => match register.bury(self.store(), &seen, false).await? {
+                    Written::Done(nonce) => tombstones.push((register.key().as_str().to_owned(), nonce)),
+                    Written::Lost(_) | Written::Unclear(_) => waiting.push(digest),
+                },
+            },
+            (State::Condemned(record), Need::None) => {
+                let (size, data) = (record.size, record.data()?);
+                return Ok(Some(Doomed { digest, seen, size, data }));
+            }
+            (State::Live(record), Need::None) => {
+                if register.condemn(self.store(), &seen, record).await?.is_done()
+                    && let seen = register.read(self.store()).await?
+                    && let State::Condemned(record) = &seen.state
+                {
+                    // Perhaps not the one that we condemned: what counts is what was read.
+                    let (size, data) = (record.size, record.data()?);
+                    return Ok(Some(Doomed { digest, seen, size, data }));
+                }
+                waiting.push(digest);
+            }
+        }
+        Ok(None)
     }
 
     async fn look_at_record(&self, digest: &Digest) -> Result<(Seen<Record>, Need)> {
@@ -231,7 +255,7 @@ impl Collector {
             Need::None => {}
             need => {
                 register.lift(self.store(), seen).await?;
-                return Ok(if need == Need::Held { Taken::Needed } else { Taken::Waiting(digest) });
+                return Ok(if need == Need::Held { Taken::Needed } else { Taken::Waiting });
             }
         }
         // Whoever lifted it meanwhile wins.
@@ -239,9 +263,9 @@ impl Collector {
             Written::Done(nonce) => {
                 // If we stop here the entry names the bytes.
                 self.store().delete(&data).await?;
-                Ok(Taken::Gone { digest, data, size, tombstone: (register.key().as_str().to_owned(), nonce) })
+                Ok(Taken::Gone { size, tombstone: (register.key().as_str().to_owned(), nonce) })
             }
-            Written::Lost(_) | Written::Unclear(_) => Ok(Taken::Waiting(digest)),
+            Written::Lost(_) | Written::Unclear(_) => Ok(Taken::Waiting),
         }
     }
 

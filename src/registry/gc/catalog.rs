@@ -28,6 +28,16 @@ impl Collector {
         tombstones: &mut Vec<(String, Nonce)>,
         told: &mut Told<'_>,
     ) -> Result<()> {
+        let collected = self.collect_line(repository, tombstones, told).await;
+        if self.left.go_on(collected.map(|()| true), repository)? { Ok(()) } else { self.look_again(repository).await }
+    }
+
+    async fn collect_line(
+        &self,
+        repository: &Repository,
+        tombstones: &mut Vec<(String, Nonce)>,
+        told: &mut Told<'_>,
+    ) -> Result<()> {
         let register = layout::catalog(repository);
         let mut seen = register.read(self.store()).await?;
         let (State::Live(line) | State::Condemned(line)) = &seen.state else {
@@ -77,7 +87,7 @@ impl Collector {
         Ok(if in_flight { Use::InFlight } else { Use::None })
     }
 
-    /// To be looked at again: a push that is refused leaves nothing that leads here.
+    /// To be looked at again: a push that is refused leaves nothing that leads here, nor does a line that is.
     async fn look_again(&self, repository: &Repository) -> Result<()> {
         let what = DroppedWhat::Catalog {};
         Dropped { at: self.registry.now(), repository: repository.clone(), what }

@@ -63,7 +63,8 @@ impl Collector {
         self.walk_repositories(&mut found).await?;
         self.walk_catalog(&mut found, &mut told).await?;
         self.flush(&mut found, true).await?;
-        found.walked.strays = self.delete_strays(&mut told).await?;
+        // Where any name cannot be read, whichever bytes it would be stay.
+        found.walked.strays = self.left.go_on(self.delete_strays(&mut told).await, &layout::DATA)?;
         Ok(found.walked)
     }
 
@@ -144,7 +145,7 @@ impl Collector {
         if !self.store().limits().conditional_delete {
             return Ok(None);
         }
-        let read = self.store().read(key).await?;
+        let read = self.left.go_on(self.store().read(key).await, key)?;
         // What kind of value it would have does not matter: a tombstone has none.
         let state = read.and_then(|found| State::<super::Lease>::decode(&found.bytes).ok());
         Ok(match state {

@@ -10,7 +10,6 @@ use crate::{
     registry::{
         Error, PARALLEL, Result,
         blob::Holder,
-        expire::go_on,
         layout::{self, Named},
         nonce::Nonce,
         pending::{self, Dropped, DroppedWhat},
@@ -80,7 +79,7 @@ impl Collector {
                 Read::Condemned(condemned) => work.rested.extend(condemned.holders),
                 Read::Dropped(dropped) => {
                     let known = self.take_up(repository, dropped, &mut work).await.map(|()| true);
-                    if !go_on(known, key)? {
+                    if !self.left.go_on(known, key)? {
                         continue;
                     }
                 }
@@ -210,27 +209,49 @@ impl Collector {
         }
         let needed = self.needed(repository, &ripe.iter().map(|(digest, ..)| *digest).collect()).await?;
         for (digest, why, seen) in ripe {
-            let in_flight = needed.in_flight(&digest);
-            if needed.is_named(&digest) || in_flight.is_some() {
-                self.lift(repository, digest, told).await?;
-                if let Some(of) = in_flight.filter(|_| !needed.is_named(&digest)) {
-                    rest.wait(repository, digest, Waiting::InFlight(of), told);
-                }
-                continue;
-            }
-            let register = layout::holder(&digest, repository);
-            // Whoever lifted it meanwhile wins. If we stop after this, the entry leads to the bytes.
-            match register.bury(self.store(), &seen, false).await? {
-                Written::Done(nonce) => {
-                    work.tombstones.push((register.key().as_str().to_owned(), nonce));
-                    rest.unheld.push(digest);
+            let taken = async {
+                let in_flight = needed.in_flight(&digest);
+                if needed.is_named(&digest) || in_flight.is_some() {
+                    self.lift(repository, digest, told).await?;
+                    if let Some(of) = in_flight.filter(|_| !needed.is_named(&digest)) {
+                        rest.wait(repository, digest, Waiting::InFlight(of), told);
+                    }
+                // Whoever lifted it meanwhile wins. If we stop after this, the entry leads to the bytes.
+                } else if self.bury(repository, digest, &seen, work, rest, told).await? {
                     let size = seen.present().map_or(0, |holder| holder.size);
                     told.tell(Event::HolderTaken { repository: repository.clone(), digest, size, why });
                 }
-                Written::Lost(_) | Written::Unclear(_) => rest.wait(repository, digest, Waiting::Changed, told),
+                Ok::<_, Error>(true)
+            };
+            if !self.left.go_on(taken.await, &digest)? {
+                rest.waiting.push(digest);
             }
         }
         Ok(())
+    }
+
+    /// Leaves a tombstone over what was seen, unless it has changed since.
+    async fn bury(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        seen: &Seen<Holder>,
+        work: &mut Work,
+        rest: &mut Rest,
+        told: &mut Told<'_>,
+    ) -> Result<bool> {
+        let register = layout::holder(&digest, repository);
+        match register.bury(self.store(), seen, false).await? {
+            Written::Done(nonce) => {
+                work.tombstones.push((register.key().as_str().to_owned(), nonce));
+                rest.unheld.push(digest);
+                Ok(true)
+            }
+            Written::Lost(_) | Written::Unclear(_) => {
+                rest.wait(repository, digest, Waiting::Changed, told);
+                Ok(false)
+            }
+        }
     }
 
     /// Condemns what of the candidates is held and not needed.
@@ -257,28 +278,27 @@ impl Collector {
         let needed = self.needed(repository, &held.iter().map(|(digest, _)| *digest).collect()).await?;
         let mut condemned: Vec<(Digest, Nonce, u64)> = Vec::new();
         for (digest, seen) in held {
-            if needed.is_named(&digest) {
-                // Perhaps condemned by one that stopped before it could look again.
-                if let State::Condemned(_) = seen.state {
-                    self.lift(repository, digest, told).await?;
-                }
-            } else if let Some(of) = needed.in_flight(&digest) {
-                rest.wait(repository, digest, Waiting::InFlight(of), told);
-            } else if seen.is_quarantined() {
-                // Nobody was told that it exists, so it need not rest. Whoever pushed it again meanwhile wins.
-                let register = layout::holder(&digest, repository);
-                match register.bury(self.store(), &seen, false).await? {
-                    Written::Done(nonce) => {
-                        work.tombstones.push((register.key().as_str().to_owned(), nonce));
-                        rest.unheld.push(digest);
+            let done = async {
+                if needed.is_named(&digest) {
+                    // Perhaps condemned by one that stopped before it could look again.
+                    if let State::Condemned(_) = seen.state {
+                        self.lift(repository, digest, told).await?;
                     }
-                    Written::Lost(_) | Written::Unclear(_) => rest.wait(repository, digest, Waiting::Changed, told),
+                } else if let Some(of) = needed.in_flight(&digest) {
+                    rest.wait(repository, digest, Waiting::InFlight(of), told);
+                } else if seen.is_quarantined() {
+                    // Nobody was told that it exists, so it need not rest. Whoever pushed it again meanwhile wins.
+                    self.bury(repository, digest, &seen, work, rest, told).await?;
+                } else {
+                    match self.condemn(repository, &digest, &seen).await? {
+                        Some(nonce) => condemned.push((digest, nonce, seen.present().map_or(0, |holder| holder.size))),
+                        None => rest.wait(repository, digest, Waiting::Changed, told),
+                    }
                 }
-            } else {
-                match self.condemn(repository, &digest, &seen).await? {
-                    Some(nonce) => condemned.push((digest, nonce, seen.present().map_or(0, |holder| holder.size))),
-                    None => rest.wait(repository, digest, Waiting::Changed, told),
-                }
+                Ok::<_, Error>(true)
+            };
+            if !self.left.go_on(done.await, &digest)? {
+                rest.waiting.push(digest);
             }
         }
         // A push may have looked before that and published since. It is safe: the last look finds it. But nobody should be
@@ -288,7 +308,7 @@ impl Collector {
         for (digest, nonce, size) in condemned {
             let in_flight = needed.in_flight(&digest);
             if needed.is_named(&digest) || in_flight.is_some() {
-                self.lift(repository, digest, told).await?;
+                self.left.go_on(self.lift(repository, digest, told).await, &digest)?;
                 rest.wait(repository, digest, in_flight.map_or(Waiting::Changed, Waiting::InFlight), told);
             } else {
                 let why = work.candidates.get(&digest).copied().unwrap_or(Why::Unnamed);
@@ -319,7 +339,7 @@ impl Collector {
         }
     }
 
-    /// What is read of each; a damaged one waits, and keeps no other waiting.
+    /// What is read of each; one that is damaged or refused waits, and keeps no other waiting.
     async fn read_holders(
         &self,
         repository: &Repository,
@@ -331,7 +351,7 @@ impl Collector {
         let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
         let mut holders = BTreeMap::new();
         while let Some((digest, read)) = reads.next().await {
-            match go_on(read.map(Some).map_err(Error::from), layout::holder(&digest, repository).key())? {
+            match self.left.go_on(read.map(Some), layout::holder(&digest, repository).key())? {
                 Some(seen) => drop(holders.insert(digest, seen)),
                 None => waiting.push(digest),
             }

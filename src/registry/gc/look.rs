@@ -14,7 +14,6 @@ use crate::{
     oci::{AnyDigest, Digest, Manifest, Repository, digests_in},
     registry::{
         Error, PARALLEL, Result,
-        expire::go_on,
         layout::{self, Named},
         nonce,
         pages::Pages,
@@ -141,7 +140,7 @@ impl Collector {
             // A damaged one is of this blob, and may be of this repository.
             let read = pending::read::<PendingBlob>(self.store(), &entry.key).await;
             let is_here = |read: Option<PendingBlob>| read.is_some_and(|read| read.repository == *repository);
-            if go_on(read.map(Some).map_err(Error::from), &entry.key)?.is_none_or(is_here) {
+            if self.left.go_on(read.map(Some), &entry.key)?.is_none_or(is_here) {
                 return Ok(Some(of));
             }
         }

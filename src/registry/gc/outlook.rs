@@ -18,7 +18,7 @@ impl Collector {
             let mut pages = Pages::new(queue);
             while let Some(keys) = pages.next(self.store()).await? {
                 for key in keys.iter().filter(|key| !self.registry.is_due(key)) {
-                    self.tell_of(key, observer).await?;
+                    self.left.go_on(self.tell_of(key, observer).await, key)?;
                 }
             }
         }

@@ -55,7 +55,7 @@ impl Collector {
             }
             let mut fenced = Vec::new();
             for data in suspects {
-                if self.end_lost_session(&data).await? {
+                if self.left.go_on(self.end_lost_session(&data).await, &data)? {
                     fenced.push(data);
                 }
             }
@@ -68,9 +68,10 @@ impl Collector {
             // Where a record is damaged, what holders name may be the blob.
             add_held(self.store(), &mut named).await?;
             for data in fenced.into_iter().filter(|data| !named.has(data)) {
-                self.store().delete(&data).await?;
-                told.tell(Event::StrayTaken { data });
-                deleted += 1;
+                if self.left.go_on(self.store().delete(&data).await.map(|()| true), &data)? {
+                    told.tell(Event::StrayTaken { data });
+                    deleted += 1;
+                }
             }
         }
     }

@@ -10,7 +10,6 @@ use crate::{
     oci::{Digest, Repository},
     registry::{
         Result,
-        expire::go_on,
         layout::{self, Named},
         nonce::Nonce,
         register::State,
@@ -30,11 +29,14 @@ struct Still {
 impl Collector {
     /// Works through entries, and consumes them.
     pub(super) async fn remove_tombstones(&self, entries: &[Key], told: &mut Told<'_>) -> Result<()> {
-        let (mut still, mut read) = (Vec::new(), Vec::new());
+        let (mut still, mut read, mut stay) = (Vec::new(), Vec::new(), Vec::new());
         for key in entries {
             let Some(entry) = self.read_entry::<Tombstones>(key).await? else { continue };
             for (key, nonce) in entry.tombstones {
-                still.extend(self.still_there(key, nonce).await?);
+                match self.left.go_on(self.still_there(&key, nonce).await.map(Some), &key)? {
+                    Some(there) => still.extend(there),
+                    None => stay.push((key, nonce)),
+                }
             }
             read.push(key.clone());
         }
@@ -43,26 +45,30 @@ impl Collector {
             excused.entry(repository).or_default().insert(digest);
         }
         for (repository, digests) in &mut excused {
-            // Where a manifest is damaged all of them stay, and keep no others.
-            if let Some(named) = go_on(self.named(repository, digests).await.map(Some), repository)? {
+            // Where a manifest is damaged or refused all of them stay, and keep no others.
+            if let Some(named) = self.left.go_on(self.named(repository, digests).await.map(Some), repository)? {
                 *digests = named;
             }
         }
-        let mut stay = Vec::new();
         for Still { key, nonce, version, excuses } in still {
             let is_meant =
                 excuses.is_some_and(|(of, digest)| excused.get(&of).is_some_and(|named| named.contains(&digest)));
             if is_meant {
                 stay.push((key.as_str().to_owned(), nonce));
-            } else if self.store().delete_if(&key, &version).await? == Deleted::Deleted {
-                told.tell(Event::TombstoneRemoved { key });
+                continue;
+            }
+            let deleted = self.store().delete_if(&key, &version).await.map(Some);
+            match self.left.go_on(deleted, &key)? {
+                Some(Deleted::Deleted) => told.tell(Event::TombstoneRemoved { key }),
+                Some(Deleted::Lost) => {}
+                None => stay.push((key.as_str().to_owned(), nonce)),
             }
         }
         self.leave_tombstones(stay).await?;
         self.consume(&read).await
     }
 
-    async fn still_there(&self, key: String, nonce: Nonce) -> Result<Option<Still>> {
+    async fn still_there(&self, key: &str, nonce: Nonce) -> Result<Option<Still>> {
         let Some(key) = Key::parse(key) else { return Ok(None) };
         let Some(found) = self.store().read(&key).await? else { return Ok(None) };
         // What kind of value it would have does not matter: a tombstone has none.
