@@ -402,7 +402,7 @@ fn push_blob(dir: &Path, bytes: Vec<u8>) {
 
 /// A link that leads to itself fails as a file does that a disk does not give out, for root too.
 #[test]
-fn what_is_refused_or_damaged_ends_no_round_and_is_counted_and_shows_in_the_exit_code() {
+fn what_is_refused_or_damaged_ends_no_round_and_no_check_and_shows_in_the_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     push_blob(dir.path(), vec![7]);
     let (code, out, _) = run(marina(dir.path()).args(["gc", "--store", "."]));
@@ -417,6 +417,10 @@ fn what_is_refused_or_damaged_ends_no_round_and_is_counted_and_shows_in_the_exit
         assert!(code == 1 && out.ends_with(", 2 steps given up\n"), "{code} {out}");
         assert!(stderr.contains("os error 40"), "{stderr}");
     }
+    let (code, out, _) = run(marina(dir.path()).args(["check", "--deep", "--store", "."]));
+    let key = format!("dropped/a/{name}");
+    let refused = format!("refused  {key}  cannot be judged: store refuses: read {key}: Too many levels of symbolic");
+    assert!(code == 1 && out.contains(&refused) && out.contains("is no readable entry\n"), "{code} {out}");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! Every key is visited once, page by page; nothing is held that grows with the store. Each register answers for what it
 //! relies on, so what is wrong is named once, at the key that should not be as it is.
 //!
+//! What the store refuses is named, and nothing is said of it nor mended; whoever relies on it is judged without it.
+//!
 //! # On a live store
 //!
 //! Things move between two reads. What looks wrong is therefore looked at twice more, each time after a pause, and it
@@ -55,6 +57,8 @@ pub enum Invariant {
     I2,
     I3,
     I4,
+    /// The store gives what is at a key, and what that relies on, to who asks. While it refuses, nothing is said of it.
+    Refused,
     /// Something leads to all that is there. A lower grade: it costs room, and nothing else is wrong.
     Stray,
 }

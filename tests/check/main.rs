@@ -8,6 +8,7 @@ mod clock;
 mod deep;
 mod fixture;
 mod live;
+mod refused;
 mod repair;
 mod rot;
 mod strays;

@@ -22,7 +22,7 @@ use crate::{
         tag::{RepositoryExists, TagTarget},
         upload::journal::{End, Journal},
     },
-    store::{ErrorKind, Key, Result, Store, Version},
+    store::{Causes, ErrorKind, Key, Result, Store, Version},
 };
 
 /// What was seen at a key.
@@ -34,10 +34,17 @@ pub(super) struct Look {
     pub(super) problems: Vec<Problem>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Problem {
     pub(super) invariant: Invariant,
     pub(super) reason: String,
+}
+
+/// What a store says of a refusal may be another text each time.
+impl PartialEq for Problem {
+    fn eq(&self, other: &Self) -> bool {
+        self.invariant == other.invariant && (self.invariant == Invariant::Refused || self.reason == other.reason)
+    }
 }
 
 /// As what an object counts in the summary.
@@ -56,26 +63,36 @@ impl Look {
     /// `deep`: who reads the bytes of blobs.
     pub(super) async fn at(store: &dyn Store, deep: Option<&Reader>, key: Key) -> Result<Self> {
         let mut look = Self { key, version: None, counted: Counted::Nothing, problems: Vec::new() };
-        match layout::parse(&look.key) {
-            None if store.head(&look.key).await?.is_some() => {
-                look.blame(Invariant::Key, "is not a key of this registry");
+        match look.look(store, deep).await {
+            Err(error) if error.kind == ErrorKind::Refused => {
+                look.blame(Invariant::Refused, format!("cannot be judged: {}", Causes(&error)));
+            }
+            looked => looked?,
+        }
+        Ok(look)
+    }
+
+    async fn look(&mut self, store: &dyn Store, deep: Option<&Reader>) -> Result<()> {
+        match layout::parse(&self.key) {
+            None if store.head(&self.key).await?.is_some() => {
+                self.blame(Invariant::Key, "is not a key of this registry");
             }
             // Bytes answer for nothing; their record does.
             None | Some(Named::Data | Named::Scratch) => {}
-            Some(named) => match store.read(&look.key).await {
+            Some(named) => match store.read(&self.key).await {
                 // Gone since it was listed.
                 Ok(None) => {}
                 Ok(Some(found)) => {
-                    look.version = Some(found.version);
-                    look.judge(store, deep, named, &found.bytes).await?;
+                    self.version = Some(found.version);
+                    self.judge(store, deep, named, &found.bytes).await?;
                 }
                 Err(error) if error.kind == ErrorKind::Corrupt => {
-                    look.blame(Invariant::Object, format!("cannot be read: {}", error.context));
+                    self.blame(Invariant::Object, format!("cannot be read: {}", error.context));
                 }
                 Err(error) => return Err(error),
             },
         }
-        Ok(look)
+        Ok(())
     }
 
     /// What is wrong in both looks, if they saw the same content.

@@ -65,6 +65,8 @@ pub(super) async fn is_in_flight(store: &dyn Store, repository: &Repository, dig
         while let Some(read) = reads.next().await {
             match read {
                 Ok(Some(entry)) if entry.digest == *digest => return Ok(true),
+                // It may be of this.
+                Err(error) if error.kind == ErrorKind::Refused => return Ok(true),
                 Err(error) if error.kind != ErrorKind::Corrupt => return Err(error),
                 // Of something else, consumed, or unreadable, which is said of its own key.
                 Ok(_) | Err(_) => {}
@@ -84,7 +86,7 @@ pub(super) async fn is_lost<T: Value>(store: &dyn Store, register: &Register<T>)
 pub(super) async fn readable<T: Value>(store: &dyn Store, register: &Register<T>) -> Result<Option<Seen<T>>> {
     match register.read(store).await {
         Ok(seen) => Ok(Some(seen)),
-        Err(error) if error.kind == ErrorKind::Corrupt => Ok(None),
+        Err(error) if error.kind.is_of_one() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -30,6 +30,7 @@ impl fmt::Display for Invariant {
             Self::I2 => "I2",
             Self::I3 => "I3",
             Self::I4 => "I4",
+            Self::Refused => "refused",
             Self::Stray => "stray",
         })
     }

@@ -23,13 +23,16 @@ use crate::{
         pending::{Dropped, DroppedWhat, PendingBlob, PendingManifest},
         register::LIVE_AT_LEAST,
     },
-    store::{Entry, ErrorKind, Key, Result, Store, Version},
+    store::{Entry, Key, Result, Store, Version},
 };
 
 /// How many suspects are looked at in one check.
 const SUSPECTS: usize = 10_000;
 /// How many manifests or entries are read side by side: each may have megabytes.
 const READS: usize = 4;
+
+/// In the place of a repository: which one cannot be told.
+const ANY: &str = "";
 
 /// Finds strays, in the order of their keys.
 pub(super) async fn strays(store: &dyn Store) -> Result<Vec<Finding>> {
@@ -42,7 +45,7 @@ pub(super) async fn strays(store: &dyn Store) -> Result<Vec<Finding>> {
     for Suspect { key, version } in suspects {
         if let Some(named) = layout::parse(&key)
             && !leads.lead_to(&key, &named)
-            && is_left(store, &key, &named, version.as_ref()).await?
+            && known(is_left(store, &key, &named, version.as_ref()).await)?.unwrap_or_default()
         {
             let reason = match named {
                 Named::Holder(..) => "is needed by no manifest, and no queue leads to it",
@@ -83,7 +86,7 @@ impl Leads {
             leads.add_queue(store, queue).await?;
         }
         match add_named_bytes(store, &mut leads.to).await {
-            Err(error) if error.kind == ErrorKind::Corrupt => leads.unclear_bytes = true,
+            Err(error) if error.kind.is_of_one() => leads.unclear_bytes = true,
             added => added?,
         }
         Ok(leads)
@@ -92,7 +95,8 @@ impl Leads {
     fn lead_to(&self, key: &Key, named: &Named) -> bool {
         match named {
             Named::Holder(digest, repository) => {
-                self.unclear.contains(repository) || self.to.has(&(repository.as_str(), digest))
+                [repository.as_str(), ANY].iter().any(|of| self.to.has(&(*of, digest)))
+                    || self.unclear.contains(repository)
             }
             Named::Record(digest) => self.to.has(digest),
             Named::Data => self.unclear_bytes || self.to.has(key),
@@ -142,7 +146,7 @@ impl Leads {
                         None if !seen.is_quarantined() => {}
                         _ => drop(self.unclear.insert(repository)),
                     },
-                    Err(error) if error.kind == ErrorKind::Corrupt => drop(self.unclear.insert(repository)),
+                    Err(error) if error.kind.is_of_one() => drop(self.unclear.insert(repository)),
                     Err(error) => return Err(error),
                 }
             }
@@ -160,7 +164,7 @@ impl Leads {
                 let is_readable = match read {
                     Ok(Some(found)) => self.add_entry(&named, &found.bytes).is_ok(),
                     Ok(None) => true,
-                    Err(error) if error.kind == ErrorKind::Corrupt => false,
+                    Err(error) if error.kind.is_of_one() => false,
                     Err(error) => return Err(error),
                 };
                 match named {
@@ -169,7 +173,10 @@ impl Leads {
                         self.unclear.insert(of);
                     }
                     // Its key tells at least the digest.
-                    Named::PendingBlob(digest) => self.to.add(&digest),
+                    Named::PendingBlob(digest) => {
+                        self.to.add(&(ANY, &digest));
+                        self.to.add(&digest);
+                    }
                     _ => {}
                 }
             }
@@ -232,12 +239,20 @@ impl Leads {
                 break;
             }
             let version = match layout::parse(&key) {
-                Some(Named::Data) => None,
-                _ => store.read(&key).await?.map(|found| found.version),
+                Some(Named::Data) => Some(None),
+                _ => known(store.read(&key).await)?.map(|found| found.map(|found| found.version)),
             };
-            suspects.push(Suspect { key, version });
+            suspects.extend(version.map(|version| Suspect { key, version }));
         }
         Ok(())
+    }
+}
+
+/// `None`: it cannot be read, which is said of its own key.
+fn known<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.kind.is_of_one() => Ok(None),
+        read => read.map(Some),
     }
 }
 
