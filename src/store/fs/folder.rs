@@ -226,11 +226,12 @@ pub(super) fn names(folder: &File) -> io::Result<Vec<(String, bool)>> {
             continue;
         }
         let is_folder = match entry.file_type() {
-            FileType::Unknown | FileType::Symlink => match stat(folder, name) {
-                // It leads nowhere, so to no folder.
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => false,
-                found => found?.is_some_and(|(kind, _)| kind == FileType::Directory),
-            },
+            FileType::Symlink => {
+                // A folder may have been at its end, on a disk that is not there today: all of it would seem gone.
+                let nowhere = || io::Error::other(format!("{name} is a link that leads nowhere"));
+                stat(folder, name)?.ok_or_else(nowhere)?.0 == FileType::Directory
+            }
+            FileType::Unknown => stat(folder, name)?.is_some_and(|(kind, _)| kind == FileType::Directory),
             known => known == FileType::Directory,
         };
         names.push((name.to_owned(), is_folder));
