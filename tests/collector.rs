@@ -685,3 +685,42 @@ async fn bytes_that_cannot_be_deleted_keep_no_others_of_their_entry_waiting() {
     world.round().await;
     assert_eq!(world.keys().await, ["fleet/session-key"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_whose_entries_cannot_be_written_keeps_no_other_waiting() {
+    let world = World::new().await;
+    let mut orphans = Vec::new();
+    for repository in ["a", "b", "c"] {
+        orphans.push((repository, world.upload(repository, repository.as_bytes()).await));
+    }
+    let bad = |call: &Call| {
+        if call.verb == Verb::Put && call.key.starts_with("dropped/b/") { Fault::Refused } else { Fault::None }
+    };
+    let (collector, _) = collector_of(&world, bad);
+    for _ in 0..50 {
+        world.forward(1);
+        collector.round().await.unwrap();
+    }
+    for (repository, digest) in &orphans {
+        assert_eq!(world.reads(repository, digest).await, *repository == "b");
+    }
+    world.hours(50).await;
+    assert!(!world.reads("b", &orphans[1].1).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_everything_ends_the_round() {
+    let world = World::new().await;
+    for number in 0..1100 {
+        let key = Key::parse(format!("dropped/a/01900000-0000-7000-8000-00000000{number:04}")).unwrap();
+        world.store.put(&key, "whatever".into(), Condition::Create).await.unwrap();
+    }
+    let bad = |call: &Call| if call.key.starts_with("dropped/a/0") { Fault::Refused } else { Fault::None };
+    let (collector, store) = collector_of(&world, bad);
+    for _ in 0..2 {
+        world.forward(1);
+        let before = store.calls().len();
+        assert!(matches!(collector.round().await, Err(Error::Refused(_))));
+        assert!(store.calls().len() - before < 1100);
+    }
+}

@@ -32,13 +32,17 @@ pub struct Expired {
     pub sessions: u64,
     /// References in flight that were given up.
     pub references: u64,
+    /// Steps that were given up; those of a round count with its others.
+    pub left: u64,
 }
 
 impl Registry {
     /// Looks through all sessions and references in flight, and ends those that are older than they may be. Any number
     /// of replicas may do so at the same time, and each may stop anywhere: the next round goes on.
     pub async fn expire(self: &Arc<Self>) -> Result<Expired> {
-        self.expire_telling(&mut gc::Told::new(&mut |_| {}), &Left::default()).await
+        let left = Left::default();
+        let expired = self.expire_telling(&mut gc::Told::new(&mut |_| {}), &left).await?;
+        Ok(Expired { left: left.take(), ..expired })
     }
 
     pub(crate) async fn expire_telling(self: &Arc<Self>, told: &mut gc::Told<'_>, left: &Left) -> Result<Expired> {
@@ -172,11 +176,13 @@ impl Registry {
         }
         for (repository, entries) in repositories {
             let (keys, digests): (Vec<&Key>, _) = entries.into_iter().unzip();
+            let dropped =
+                Dropped { at: self.now(), repository: repository.clone(), what: DroppedWhat::Blobs { digests } };
             // If we stop between these two, both name it, and the next round does this again.
-            let dropped = Dropped { at: self.now(), repository, what: DroppedWhat::Blobs { digests } };
-            dropped.put(self.store(), 0).await?;
-            expired.references += keys.len() as u64;
-            delete_each(self.store(), keys, left).await?;
+            if left.go_on(dropped.put(self.store(), 0).await.map(|_| true), &repository)? {
+                expired.references += keys.len() as u64;
+                delete_each(self.store(), keys, left).await?;
+            }
         }
         Ok(())
     }

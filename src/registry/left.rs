@@ -8,6 +8,10 @@ use std::{
 use super::{Error, Result};
 use crate::store::Causes;
 
+/// How many refusals in one round are no longer a matter of single objects. Whatever else there is to do would be refused
+/// as well, and leave entries behind that cannot be removed.
+const REFUSALS: u64 = 1000;
+
 /// Counts what was left.
 #[derive(Debug, Default)]
 pub(crate) struct Left(AtomicU64);
@@ -21,6 +25,7 @@ impl Left {
         what: &impl Display,
     ) -> Result<T> {
         match done.map_err(Into::into) {
+            Err(error @ Error::Refused(_)) if self.0.load(Relaxed) >= REFUSALS => Err(error),
             Err(error @ (Error::Corrupt(_) | Error::Refused(_) | Error::ManifestInvalid(_))) => {
                 tracing::error!(%what, error = %Causes(&error), "left as it is");
                 self.0.fetch_add(1, Relaxed);

@@ -167,7 +167,11 @@ impl Client {
         self.append("b", &old, 700, 100).await;
         for _ in 0..2 {
             let gone = self.left_open.iter().map(|upload| (upload.clone(), None)).collect();
-            self.step(gone, async |registry| registry.expire().await.map(drop)).await;
+            self.step(gone, async |registry| match registry.expire().await?.left {
+                0 => Ok(()),
+                _ => Err(Error::Busy),
+            })
+            .await;
             self.clock.forward(1);
         }
         self.finish("b", &old, 700).await;

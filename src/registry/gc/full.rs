@@ -164,7 +164,7 @@ impl Collector {
                 found.walked.holders += digests.len() as u64;
                 let what = DroppedWhat::Blobs { digests };
                 let dropped = Dropped { at: self.registry.now(), repository: repository.clone(), what };
-                dropped.put(self.store(), 0).await?;
+                self.left.go_on(dropped.put(self.store(), 0).await.map(drop), repository)?;
             }
         }
         if all {

@@ -109,11 +109,11 @@ impl Collector {
                 self.note_tombstone(&layout::tag(repository, &tag), &mut work.tombstones).await?;
             }
             DroppedWhat::Push { digest, tags, digests } => {
+                self.note_tombstones(repository, &digest, tags, None, &mut work.tombstones).await?;
                 for digest in digests {
                     work.candidates.entry(digest).or_insert(Why::Unnamed);
                 }
                 work.may_be_empty = true;
-                self.note_tombstones(repository, &digest, tags, None, &mut work.tombstones).await?;
             }
             DroppedWhat::Catalog {} => work.may_be_empty = true,
             DroppedWhat::Manifest { digest, media_type, tags, subject, manifest } => {

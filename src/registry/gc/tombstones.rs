@@ -29,13 +29,15 @@ struct Still {
 impl Collector {
     /// Works through entries, and consumes them.
     pub(super) async fn remove_tombstones(&self, entries: &[Key], told: &mut Told<'_>) -> Result<()> {
-        let (mut still, mut read, mut stay) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut still, mut read) = (Vec::new(), Vec::new());
+        // Each once: an entry that is left notes the same ones in each round.
+        let mut stay = BTreeSet::new();
         for key in entries {
             let Some(entry) = self.read_entry::<Tombstones>(key).await? else { continue };
             for (key, nonce) in entry.tombstones {
                 match self.left.go_on(self.still_there(&key, nonce).await.map(Some), &key)? {
                     Some(there) => still.extend(there),
-                    None => stay.push((key, nonce)),
+                    None => drop(stay.insert((key, nonce))),
                 }
             }
             read.push(key.clone());
@@ -54,17 +56,17 @@ impl Collector {
             let is_meant =
                 excuses.is_some_and(|(of, digest)| excused.get(&of).is_some_and(|named| named.contains(&digest)));
             if is_meant {
-                stay.push((key.as_str().to_owned(), nonce));
+                stay.insert((key.as_str().to_owned(), nonce));
                 continue;
             }
             let deleted = self.store().delete_if(&key, &version).await.map(Some);
             match self.left.go_on(deleted, &key)? {
                 Some(Deleted::Deleted) => told.tell(Event::TombstoneRemoved { key }),
                 Some(Deleted::Lost) => {}
-                None => stay.push((key.as_str().to_owned(), nonce)),
+                None => drop(stay.insert((key.as_str().to_owned(), nonce))),
             }
         }
-        self.leave_tombstones(stay).await?;
+        self.leave_tombstones(stay.into_iter().collect()).await?;
         self.consume(&read).await
     }
 
