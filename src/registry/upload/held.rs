@@ -14,6 +14,8 @@ use crate::registry::{Error, Result};
 /// How long a client may take to fill the memory of a part while others wait for some. Those that are slower go by way of
 /// a file, which costs little: it has the size of a part, and is read back at once when it is full.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// There is as much in files already as may be.
+const NO_ROOM: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
 /// Bytes in memory, granted or on their way to be; or else in a file, so that a slow client holds no memory.
 #[derive(Debug)]
@@ -27,15 +29,27 @@ pub(super) struct Held {
     part: usize,
     spool: Option<Spool>,
     is_slow: bool,
-    /// Files can be written here.
+    /// It is to go to a file where others need the memory.
     spools: bool,
+    /// There is no room in files, or none can be written.
+    no_file: bool,
 }
 
 impl Held {
     /// For up to a `part`. `spools`: whether it is to go to a file where others need the memory.
     pub(super) fn new(found: Bytes, part: u64, spools: bool) -> Self {
         let (part, since) = (usize::try_from(part).unwrap_or(usize::MAX), Instant::now());
-        Self { found, buffer: Vec::new(), grant: None, since, part, spool: None, is_slow: false, spools }
+        Self {
+            found,
+            buffer: Vec::new(),
+            grant: None,
+            since,
+            part,
+            spool: None,
+            is_slow: false,
+            spools,
+            no_file: false,
+        }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -57,10 +71,16 @@ impl Held {
 
     /// Waits for memory, for this many bytes in all; or has what is held go to a file, if it would wait with that, or if
     /// its client is known to be slow.
-    pub(super) async fn start(&mut self, bytes: u64, budget: &Budget) {
+    pub(super) async fn start(&mut self, bytes: u64, budget: &Budget) -> Result<()> {
         let mut grant = budget.try_grant(bytes);
-        if grant.is_none() && self.spools && (self.is_slow || !self.found.is_empty()) && self.let_go(budget).await {
-            return;
+        if grant.is_none() && self.spools && (self.is_slow || !self.found.is_empty()) {
+            if !self.no_file && self.let_go(budget).await {
+                return Ok(());
+            }
+            if !self.found.is_empty() {
+                // It would wait with a part in its hands that is in nobody's grant. The session stays as it is.
+                return Err(Error::Busy);
+            }
         }
         if grant.is_none() {
             // It waits with nothing in its hands that others wait for.
@@ -71,6 +91,7 @@ impl Held {
         self.since = Instant::now();
         self.reserve(budget);
         self.buffer.extend_from_slice(&mem::take(&mut self.found));
+        Ok(())
     }
 
     /// Grows if that is possible at once.
@@ -93,7 +114,11 @@ impl Held {
 
     pub(super) async fn extend(&mut self, bytes: Bytes, budget: &Budget) -> Result<()> {
         if let Some(spool) = &mut self.spool {
-            match spool.append(bytes.clone()).await {
+            let appended = match budget.try_file(bytes.len()) {
+                Some(room) => spool.append(bytes.clone(), room).await,
+                None => Err(NO_ROOM.into()),
+            };
+            match appended {
                 Ok(()) => return Ok(()),
                 Err(error) => self.no_file(&error),
             }
@@ -110,15 +135,15 @@ impl Held {
     }
 
     pub(super) fn may_let_go(&self) -> bool {
-        self.spools && (self.grant.is_some() || !self.found.is_empty())
+        self.spools && !self.no_file && (self.grant.is_some() || !self.found.is_empty())
     }
 
     /// Has what is held go to a file, and gives its memory back. `false`: that cannot be.
     pub(super) async fn let_go(&mut self, budget: &Budget) -> bool {
         let bytes = self.in_memory(budget);
-        let spooled = match budget.try_file(self.part) {
+        let spooled = match budget.try_file(bytes.len()) {
             Some(room) => Spool::of(bytes.clone(), room).await,
-            None => Err(io::ErrorKind::QuotaExceeded.into()),
+            None => Err(NO_ROOM.into()),
         };
         match spooled {
             Ok(spool) => {
@@ -143,7 +168,7 @@ impl Held {
 
     fn no_file(&mut self, error: &io::Error) {
         tracing::warn!(%error, "a slow upload keeps its memory: there is no room for a temporary file");
-        self.spools = false;
+        self.no_file = true;
     }
 
     /// Has all of it in memory, and room for this many bytes if that is more.
@@ -208,7 +233,7 @@ mod tests {
         assert_eq!(held().take_to_keep(&budget).await.unwrap(), BYTES);
         let (mut in_memory, mut in_a_file) = (held(), held());
         assert!(in_a_file.let_go(&budget).await);
-        in_memory.start(20, &budget).await;
+        in_memory.start(20, &budget).await.unwrap();
         for mut held in [in_memory, in_a_file] {
             held.extend(Bytes::from_static(b"and more"), &budget).await.unwrap();
             assert_eq!((held.len(), held.take_to_keep(&budget).await.unwrap()), (14, Bytes::from("found and more")));
@@ -223,7 +248,11 @@ mod tests {
         assert!(!held.let_go(&budget).await);
         assert_eq!((held.is_spooled(), held.may_let_go()), (false, false));
         assert_eq!(held.take(&budget).await.unwrap(), BYTES);
-        drop(others);
+        // Nor does it wait in memory that is nobody's: while others have all there is, it is put off.
+        let memory = budget.grant(20).await;
+        let refused = Held::new(BYTES, 20, true).start(20, &budget).await;
+        assert!(matches!(refused, Err(Error::Busy)), "{refused:?}");
+        drop((others, memory));
         assert!(Held::new(BYTES, 20, true).let_go(&budget).await);
     }
 

@@ -13,11 +13,11 @@ use tokio::{sync::OwnedSemaphorePermit, task::spawn_blocking};
 pub(super) struct Spool {
     file: File,
     length: usize,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 impl Spool {
-    /// `room`: for all that it is to hold.
+    /// `room`: for these bytes.
     pub(super) async fn of(bytes: Bytes, room: OwnedSemaphorePermit) -> io::Result<Self> {
         let length = bytes.len();
         let file = spawn_blocking(move || {
@@ -25,7 +25,7 @@ impl Spool {
             file.write_all(&bytes)?;
             Ok::<_, io::Error>(file)
         });
-        Ok(Self { file: file.await??, length, _room: room })
+        Ok(Self { file: file.await??, length, room })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -33,7 +33,7 @@ impl Spool {
     }
 
     /// Writes bytes behind the others, where those can still be read if that fails.
-    pub(super) async fn append(&mut self, bytes: Bytes) -> io::Result<()> {
+    pub(super) async fn append(&mut self, bytes: Bytes, room: OwnedSemaphorePermit) -> io::Result<()> {
         let (mut file, end, length) = (self.file.try_clone()?, self.length as u64, bytes.len());
         spawn_blocking(move || {
             // What an append that failed has left is written over.
@@ -42,6 +42,7 @@ impl Spool {
         })
         .await??;
         self.length += length;
+        self.room.merge(room);
         Ok(())
     }
 
@@ -72,10 +73,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_written_is_read_in_one_piece() {
-        let room = Budget::new(1).try_file(13).unwrap();
-        let mut spool = Spool::of(Bytes::from_static(b"one "), room).await.unwrap();
-        spool.append(Bytes::from_static(b"two ")).await.unwrap();
-        spool.append(Bytes::from_static(b"three")).await.unwrap();
+        let budget = Budget::new(1);
+        let room = |bytes| budget.try_file(bytes).unwrap();
+        let mut spool = Spool::of(Bytes::from_static(b"one "), room(4)).await.unwrap();
+        spool.append(Bytes::from_static(b"two "), room(4)).await.unwrap();
+        spool.append(Bytes::from_static(b"three"), room(5)).await.unwrap();
         assert_eq!(spool.len(), 13);
         assert_eq!(spool.read(b"zero ".to_vec()).await.unwrap(), b"zero one two three");
     }

@@ -191,7 +191,7 @@ impl<'a> Writer<'a> {
                 return Ok(usize::try_from(room).unwrap_or(usize::MAX));
             } else if !self.held.is_granted() {
                 let first = if limits.uniform_parts { whole } else { whole.min(self.smallest().max(held + 1)) };
-                self.held.start(first, &self.registry.budget).await;
+                self.held.start(first, &self.registry.budget).await?;
             } else if !self.held.grow(held.min(whole - held), &self.registry.budget) {
                 self.launch().await?;
             }
