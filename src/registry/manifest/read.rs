@@ -151,7 +151,7 @@ async fn open_large(key: &Key, digest: &Digest, object: Object) -> Result<Option
     };
     let first = lines.split_off(end).freeze();
     let head = head_in(key, digest, &lines)?;
-    if head.size + end as u64 != object.size {
+    if head.size.checked_add(end as u64) != Some(object.size) {
         return Err(damaged("of another size than it says").into());
     }
     let bytes = stream::iter([Ok(first)]).chain(stream).boxed();
