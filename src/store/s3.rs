@@ -158,7 +158,8 @@ impl S3Store {
         Ok((keys, more))
     }
 
-    /// What HEAD says, from a GET whose body nobody reads: its 404 says of what.
+    /// What HEAD would say, from a GET whose body nobody reads: a HEAD's 404 has no body, and so no code that would tell a
+    /// missing object from a missing bucket or way.
     async fn size_by_get(&self, key: &Key) -> Result<Option<u64>> {
         let context = || format!("head {key}");
         match self.client.get_object().bucket(&self.settings.bucket).key(self.name(key)).send().await {

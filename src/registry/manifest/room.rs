@@ -6,8 +6,8 @@ use crate::registry::{
     upload::{Budget, Grant},
 };
 
-/// Manifests up to this size are read as they come. They are nearly all that there are, and no larger than what a
-/// connection buffers. Larger ones wait for room first.
+/// Manifests up to this size are read as they come, and sent from memory. They are nearly all that there are, and take
+/// about what a connection buffers. Larger ones wait for room first, and are streamed.
 pub const SMALL_MANIFEST: usize = 64 << 10;
 /// What all larger ones may take that arrive: eight of the largest, or more of others.
 const ARRIVING: usize = 32 << 20;

@@ -196,7 +196,8 @@ impl Held {
         })
     }
 
-    /// All of it, in no more memory than it needs. What was granted for it stays until this is dropped.
+    /// All of it, in no more memory than it needs, to be remembered for longer than this lives. What was granted for the
+    /// buffer stays until this is dropped.
     pub(super) async fn take_to_keep(&mut self, budget: &Budget) -> Result<Bytes> {
         self.recall(0, budget).await?;
         self.buffer.extend_from_slice(&mem::take(&mut self.found));
