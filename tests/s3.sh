@@ -95,7 +95,7 @@ damage_is_found_and_mended() {
   check_says 1 "-> .*${digest#*:}" --repair
   [[ $(curl -sS -o "$scratch/none" -w '%{http_code}' "$url/$digest") == 404 ]] || die 'a damaged blob was served'
   curl -fsS --data-binary "@$scratch/blob" "$url/uploads/?digest=$digest"
-  curl -fsS "$url/$digest" | cmp - "$scratch/blob"
+  curl -fsSL "$url/$digest" | cmp - "$scratch/blob"
   check_says 0 '^ *0 findings'
 }
 
