@@ -1,6 +1,6 @@
 //! Which networks an address belongs to, and which address a request comes from.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
@@ -32,9 +32,14 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, proxies: &Networks) -> O
     let mut hops = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
     while proxies.contain(client) {
         let Some(hop) = hops.next() else { break };
-        client = hop.trim().parse::<IpAddr>().ok()?.to_canonical();
+        client = address(hop.trim())?.to_canonical();
     }
     Some(client)
+}
+
+/// Some proxies name the port as well.
+fn address(hop: &str) -> Option<IpAddr> {
+    hop.parse().or_else(|_| hop.parse::<SocketAddr>().map(|hop| hop.ip())).ok()
 }
 
 #[cfg(test)]
@@ -87,13 +92,15 @@ mod tests {
             ("10.0.0.1", &["not an address, 198.51.100.1"], "198.51.100.1"),
             ("::ffff:10.0.0.1", &["::ffff:198.51.100.1"], "198.51.100.1"),
             ("fd00::1", &["2001:db8::1"], "2001:db8::1"),
+            ("10.0.0.1", &["198.51.100.1:4242"], "198.51.100.1"),
+            ("10.0.0.1", &["[2001:db8::1]:443"], "2001:db8::1"),
             // Clients from within.
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["10.0.0.7"], "10.0.0.7"),
         ] {
             assert_eq!(client(peer, lines).as_deref(), Some(expected), "{peer} {lines:?}");
         }
-        for lines in [&["unknown"][..], &["198.51.100.1, "], &["198.51.100.1:4242"], &["198.51.100.1", "_hidden"]] {
+        for lines in [&["unknown"][..], &["198.51.100.1, "], &["198.51.100.1:port"], &["198.51.100.1", "_hidden"]] {
             assert_eq!(client("10.0.0.1", lines), None, "{lines:?}");
         }
     }
