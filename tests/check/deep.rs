@@ -25,6 +25,10 @@ async fn a_flipped_bit_is_found_by_who_reads_the_bytes_and_only_by_him() {
     assert_eq!(lines, [format!("I2  {}  {reason}", blob_key(&fixture.layer, "_"))]);
     assert_eq!((summary.hashed, summary.hashed_bytes), (3, 70_008));
     assert!(summary.to_string().contains("\n       3 of them hashed, of 70008 bytes\n"));
+    // What is lost was not hashed.
+    fixture.store.delete(&Key::parse(data).unwrap()).await.unwrap();
+    let (_, summary) = told_by(deep(&fixture.store)).await;
+    assert_eq!((summary.hashed, summary.hashed_bytes), (2, 70_004));
 }
 
 /// Flips a bit of a file, or cuts its last byte off.

@@ -149,7 +149,7 @@ impl Look {
     async fn record(&mut self, store: &dyn Store, deep: Option<&Reader>, digest: &Digest, bytes: &Bytes) -> Result<()> {
         let Some(record) = self.register::<Record>(bytes) else { return Ok(()) };
         let deep = deep.filter(|reader| reader.reads(digest));
-        self.counted = Counted::Blob { size: record.size, is_hashed: deep.is_some() };
+        self.counted = Counted::Blob { size: record.size, is_hashed: false };
         let Some(data) = record.data().ok().filter(|data| layout::parse(data) == Some(Named::Data)) else {
             self.blame(Invariant::I2, "names no place where bytes could be");
             return Ok(());
@@ -167,6 +167,8 @@ impl Look {
             Err(error) if error.kind == ErrorKind::Corrupt => Compared::Unreadable,
             Err(error) => return Err(error),
         };
+        let is_hashed = deep.is_some() && matches!(found, Compared::Right | Compared::Other(..));
+        self.counted = Counted::Blob { size: record.size, is_hashed };
         match found {
             Compared::Right => {}
             Compared::Other(_, actual) => {
