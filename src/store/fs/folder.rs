@@ -189,7 +189,8 @@ impl Root {
     }
 
     fn lock_file(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        // To be locked it need not be written, and one that another user's command has made cannot be.
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC;
         Ok(openat(&self.fd, format!(".locks/{name}"), flags, FILE_MODE)?.into())
     }
 }
