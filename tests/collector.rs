@@ -628,16 +628,20 @@ async fn whatever_object_is_refused_all_others_are_collected_and_it_too_when_it_
     assert!(all > 300, "only {all} objects were met");
 }
 
+/// A collector that meets so many entries which the store refuses.
+async fn with_refused_entries(world: &World, count: usize) -> (Collector, Arc<Faulty>) {
+    for number in 0..count {
+        let key = Key::parse(format!("dropped/a/01900000-0000-7000-8000-00000000{number:04}")).unwrap();
+        world.store.put(&key, "of a disk that fails".into(), Condition::Create).await.unwrap();
+    }
+    collector_of(world, |call| if call.key.starts_with("dropped/a/0") { Fault::Refused } else { Fault::None })
+}
+
 #[tokio::test(start_paused = true)]
 async fn however_many_entries_in_a_row_are_refused_the_round_goes_on_and_counts_them() {
     let world = World::new().await;
     let orphan = world.upload("z", b"orphan").await;
-    for number in 0..50 {
-        let key = Key::parse(format!("dropped/a/01900000-0000-7000-8000-0000000000{number:02}")).unwrap();
-        world.store.put(&key, "of a disk that fails".into(), Condition::Create).await.unwrap();
-    }
-    let bad = |call: &Call| if call.key.starts_with("dropped/a/0") { Fault::Refused } else { Fault::None };
-    let (collector, _) = collector_of(&world, bad);
+    let (collector, _) = with_refused_entries(&world, 50).await;
     for _ in 0..50 {
         world.forward(1);
         let done = collector.round().await.unwrap();
@@ -711,12 +715,7 @@ async fn a_repository_whose_entries_cannot_be_written_keeps_no_other_waiting() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_refuses_everything_ends_the_round() {
     let world = World::new().await;
-    for number in 0..1100 {
-        let key = Key::parse(format!("dropped/a/01900000-0000-7000-8000-00000000{number:04}")).unwrap();
-        world.store.put(&key, "whatever".into(), Condition::Create).await.unwrap();
-    }
-    let bad = |call: &Call| if call.key.starts_with("dropped/a/0") { Fault::Refused } else { Fault::None };
-    let (collector, store) = collector_of(&world, bad);
+    let (collector, store) = with_refused_entries(&world, 1100).await;
     for _ in 0..2 {
         world.forward(1);
         let before = store.calls().len();
