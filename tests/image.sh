@@ -38,6 +38,8 @@ main() {
   head -c 1M /dev/urandom >"$work/layer.bin"
   tar -C "$work" -cf "$work/layer.tar" layer.bin
   crane append --oci-empty-base -f "$work/layer.tar" -t "127.0.0.1:$port/image:1"
+  podman exec --user 65532 first marina-distribution check
+  crane ls "127.0.0.1:$port/image" | grep -x 1
   stop first
 
   step 'another one finds it, with no rights and nothing to write to but its data'
